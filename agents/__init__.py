@@ -1,0 +1,1 @@
+"""Learning: how a policy gets better."""

@@ -1,0 +1,1 @@
+"""The world: tracks, cars, rewards."""
