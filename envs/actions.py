@@ -1,6 +1,6 @@
 """The four action sets, and what each of their actions does to steering wheel and pedals.
 
-Whatever the set, a car is driven by controls [B, 3] float32: steer (-1 full left, 1 full right), gas (0 to 1), brake (0 to 1).
+Whatever the set, a car is driven by controls [B, 3] float32: steer (-1 full left, 1 full right), gas, brake (0 to 1).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DISCRETE = (
 
 MACRO_STEER = (-0.4, -0.15, 0.0, 0.15, 0.4)
 MACRO_PEDALS = ((1.0, 0.0), (0.0, 0.0), (0.0, 0.12))
-"""(gas, brake): full gas, coast, the brake at which a wheel just saturates its grip"""
+"""(gas, brake): full gas, coast, a brake that slows the car at about 36 u/s²"""
 MACRO = tuple((steer, gas, brake) for steer in MACRO_STEER for gas, brake in MACRO_PEDALS)
 """controls of the 15 combinations: index = 3 x steering position + pedal"""
 
@@ -39,7 +39,8 @@ _SHAPES = {"continuous": (3,), "pedals": (2,), "discrete": (), "macro": ()}
 def action_space(name: str) -> Box | Discrete:
     """The Gymnasium space of one car's action.
 
-    continuous: Box [3] steer, gas, brake; pedals: Box [2] steer, gas (positive) or brake (negative); discrete: 5; macro: 15.
+    continuous: Box [3] steer, gas, brake; pedals: Box [2] steer, gas (positive) or brake (negative);
+    discrete: 5 actions; macro: 15.
 
     Raises:
         UserError: unknown name.
