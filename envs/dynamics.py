@@ -1,0 +1,101 @@
+"""How a car moves in one frame: steering servo, tyres, one rigid body.
+
+The equations are those of `car_dynamics.py` in Gymnasium 1.4 with Box2D's joints solved by hand: the steering motors
+are so strong and the wheels so light that hull and wheels move as one body (docs/environment.md gives the measured
+difference).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .spec import CAR, DT
+from .state import CarState, forward, right, rotate, wheel_levers
+
+
+def cross(rate: Tensor, lever: Tensor) -> Tensor:
+    """Velocity [..., 2] of a point at lever [..., 2] on a body turning at rate [...] rad/s."""
+    return rate[..., None] * torch.stack((-lever[..., 1], lever[..., 0]), -1)
+
+
+def gas_level(gas: Tensor, pedal: Tensor) -> Tensor:
+    """Engine level [B] after a frame: rises by a limited amount, falls at once."""
+    return gas + (pedal.clamp(0, 1) - gas).clamp(max=CAR.gas_ramp)
+
+
+def servo_rates(joint: Tensor, steer: Tensor) -> Tensor:
+    """Rates [B, 4] rad/s of the wheel joints; steer [B] is the action, positive to the right."""
+    target = torch.stack((-steer, -steer, torch.zeros_like(steer), torch.zeros_like(steer)), 1)
+    error = target - joint
+    rate = error.sign() * (CAR.servo_gain * error.abs()).clamp(max=CAR.servo_rate)
+    rate = torch.where(joint >= CAR.joint_limit, rate.clamp(max=0), rate)
+    return torch.where(joint <= -CAR.joint_limit, rate.clamp(min=0), rate)
+
+
+def tyres(state: CarState, gas: Tensor, brake: Tensor) -> tuple[Tensor, Tensor]:
+    """Wheel spins [B, 4] after the frame and forces [B, 4, 2] on the body.
+
+    A tyre pushes against its slip, forwards `rim speed − ground speed` and sideways, up to the grip of what it stands on.
+    """
+    levers = wheel_levers(state.pos)[None]
+    angle = state.heading[:, None] + state.joint
+    ahead, aside = forward(angle), right(angle)
+    # Box2D keeps the velocities that it solved before it turned the body: the levers are those of the last frame.
+    ground = state.velocity[:, None] + cross(state.yaw_rate[:, None], rotate(levers, state.prev_heading[:, None]))
+    speed_ahead, speed_aside = (ground * ahead).sum(-1), (ground * aside).sum(-1)
+
+    push = (DT * CAR.engine_power / CAR.spin_inertia) * gas[:, None] / (state.spin.abs() + CAR.engine_floor)
+    spin = state.spin + push * state.spin.new_tensor((0.0, 0.0, 1.0, 1.0))
+    brake = brake[:, None]
+    slowed = spin - spin.sign() * torch.minimum(CAR.brake_spin * brake, spin.abs())
+    spin = torch.where(brake >= CAR.brake_lock, 0.0, torch.where(brake > 0, slowed, spin))
+
+    force_ahead = CAR.slip_gain * (CAR.wheel_radius * spin - speed_ahead)
+    force_aside = -CAR.slip_gain * speed_aside
+    force = torch.sqrt(force_ahead**2 + force_aside**2)
+    grip = torch.where(state.road, CAR.grip_road, CAR.grip_grass)
+    scale = torch.where(force > grip, grip / force.clamp(min=1e-9), 1.0)
+    force_ahead, force_aside = force_ahead * scale, force_aside * scale
+    # The spin drawn by the phase is the one before the tyre's reaction, as in the original.
+    reacted = spin - (DT * CAR.wheel_radius / CAR.spin_inertia) * force_ahead
+    return torch.stack((spin, reacted)), force_ahead[..., None] * ahead + force_aside[..., None] * aside
+
+
+def move(state: CarState, controls: Tensor) -> CarState:
+    """One frame of motion under controls [B, 3]; contacts, tiles and counters are left as they are.
+
+    Semi-implicit Euler with Box2D's cap on the speed; Newton's law for the body, and the reaction of the steering
+    motors as the change of the wheels' angular momentum.
+    """
+    gas = gas_level(state.gas, controls[:, 1])
+    rate = servo_rates(state.joint, controls[:, 0])
+    (spin, reacted), force = tyres(state, gas, controls[:, 2])
+
+    lever = rotate(wheel_levers(state.pos)[None], state.heading[:, None])
+    torque = (lever[..., 0] * force[..., 1] - lever[..., 1] * force[..., 0]).sum(-1)
+    reaction = CAR.wheel_inertia * (rate - state.joint_rate).sum(-1)
+    yaw_rate = state.yaw_rate + (DT * torque - reaction) / CAR.inertia
+    velocity = state.velocity + (DT / CAR.mass) * force.sum(1)
+    speed = torch.sqrt((velocity**2).sum(-1, keepdim=True))
+    velocity = torch.where(speed > CAR.max_speed, velocity * (CAR.max_speed / speed.clamp(min=1e-9)), velocity)
+
+    joint = state.joint + DT * rate
+    limit = CAR.joint_limit + CAR.joint_slop
+    joint = torch.where(state.joint.abs() >= CAR.joint_limit, joint.clamp(-limit, limit), joint)
+    return replace(
+        state,
+        pos=state.pos + DT * velocity,
+        heading=state.heading + DT * yaw_rate,
+        prev_heading=state.heading,
+        velocity=velocity,
+        yaw_rate=yaw_rate,
+        spin=reacted,
+        phase=state.phase + DT * spin,
+        joint=joint,
+        joint_rate=rate,
+        gas=gas,
+        controls=controls,
+    )
