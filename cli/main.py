@@ -1,0 +1,149 @@
+"""The command line: a verb, then one flat set of options.
+
+Verbs are dispatched by hand so that ``drivetrain --help`` imports neither torch nor pydantic. A verb is a module of
+this package with ``main(argv) -> Result``; it raises ``UserError`` for everything a user can mend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+from drivetrain.envs.errors import UserError, nearest
+
+__all__ = ["main"]
+
+VERBS = {
+    "train": ("ALGO ENV", "train a driver: drivetrain train ppo racing"),
+    "resume": ("RUN", "go on from the newest checkpoint, exactly as if never stopped"),
+    "evaluate": ("WHO", "score a run, expert or random on fresh tracks"),
+    "watch": ("WHO", "see a run, expert or random drive in a window"),
+    "record": ("WHO --out FILE", "film a run, expert or random: mp4 or gif, no display needed"),
+    "parity": ("", "drive twin and original side by side and report the differences"),
+    "runs": ("", "list the runs"),
+    "doctor": ("", "versions, device, what is missing and the line that installs it"),
+}
+NOT_BUILT = ("pretrain", "compare", "export", "bench")
+
+EXIT_BUG = 1
+EXIT_STORAGE = 6
+EXIT_MEMORY = 8
+EXIT_INTERRUPTED = 75
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    0 done, 2 bad input, 3 no valid checkpoint, 4 diverged, 5 environment failure, 6 storage failure, 7 run locked,
+    8 out of memory, 75 interrupted and resumable.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug, as_json = "--debug" in args, "--json" in args
+    args = [arg for arg in args if arg not in ("--debug", "--json")]
+    with contextlib.suppress(AttributeError, ValueError):
+        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _dispatch(args, as_json)
+    except BrokenPipeError:
+        # the reader went away (`drivetrain runs | head`); Python would complain once more while it shuts down
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        return _explain(error, as_json)
+
+
+def _dispatch(args: list[str], as_json: bool) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if args[0] in ("-V", "--version"):
+        from drivetrain import __version__
+
+        print(f"drivetrain {__version__}")
+        return 0
+    verb = args[0]
+    if verb not in VERBS:
+        _refuse(verb)
+    run = import_module(f"drivetrain.{verb}").main
+    if not as_json:
+        return int(run(args[1:]).code)
+    from drivetrain.output import dumps
+
+    stdout = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        result = run(args[1:])
+    print(dumps(result.values), file=stdout, flush=True)
+    return int(result.code)
+
+
+def _refuse(verb: str) -> NoReturn:
+    if verb in NOT_BUILT:
+        raise UserError(f"drivetrain {verb} is not built yet", allowed=VERBS, fix="see `drivetrain --help`")
+    if verb.startswith("-"):
+        raise UserError("the verb comes first", got=verb, allowed=VERBS, fix="see `drivetrain --help`")
+    near = nearest(verb, VERBS)
+    fix = f"did you mean `drivetrain {near}`?" if near else "see `drivetrain --help`"
+    raise UserError("unknown verb", got=verb, allowed=VERBS, fix=fix)
+
+
+def _help() -> str:
+    width = max(len(f"{verb} {what}") for verb, (what, _) in VERBS.items())
+    lines = [f"  {f'{verb} {what}'.strip():<{width}}  {summary}" for verb, (what, summary) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: drivetrain VERB [options]",
+            "",
+            *lines,
+            "",
+            "WHO is a run (a name below runs/ or runs/baselines/, or a path), expert, or random.",
+            "Every verb takes --help, --json (the last line of stdout is one JSON object) and --debug (tracebacks).",
+            "Begin with: drivetrain train ppo racing --stop-at 900",
+        ]
+    )
+
+
+def _terminated(_signum: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _explain(error: BaseException, as_json: bool) -> int:
+    """One line on stderr, and under ``--json`` the same as an object; returns the exit code."""
+    text, code = _describe(error)
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    if as_json:
+        from drivetrain.output import dumps
+
+        values = {"status": "failed", "error": text, "code": code} | dict(getattr(error, "values", {}))
+        print(dumps(values), flush=True)
+    return code
+
+
+def _describe(error: BaseException) -> tuple[str, int]:
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text, error.code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again", EXIT_INTERRUPTED
+    if _is_out_of_memory(error):
+        fix = "fewer cars need less: lower --num-envs (training) or --episodes (scoring), or free memory"
+        return f"out of memory; got {text[:200] or 'MemoryError'}; {fix}", EXIT_MEMORY
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return f"cannot read or write{where}; got {error.strerror or text}; check the path and free space", EXIT_STORAGE
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("drivetrain"):
+        return f"the package {error.name} is missing; install it with `python -m pip install {error.name}`", 2
+    return f"unexpected {type(error).__name__}; got {text[:300]}; run again with --debug and report it", EXIT_BUG
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # torch need not be imported to know its exception; its CPU allocator raises a plain RuntimeError
+    named = any(cls.__name__ == "OutOfMemoryError" for cls in type(error).__mro__)
+    return named or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
