@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.envs.registration import register, registry
 
 if TYPE_CHECKING:
-    from drivetrain.envs.original import OriginalEnv, make as original
+    from drivetrain.envs.original import OriginalEnv
+    from drivetrain.envs.original import make as original
 
 __all__ = ["OriginalEnv", "__version__", "original"]
 

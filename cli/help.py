@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import textwrap
 from typing import Any
@@ -35,7 +36,7 @@ def _groups(model: type[BaseModel]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     seen: set[str] = set()
     for cls in model.__mro__:
-        own = [name for name in cls.__dict__.get("__annotations__", {}) if name in model.model_fields]
+        own = [name for name in inspect.get_annotations(cls) if name in model.model_fields]
         names = [name for name in own if name not in seen and not _hidden(model.model_fields[name])]
         seen.update(own)
         if names:

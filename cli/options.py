@@ -214,9 +214,9 @@ def _as_int(text: str, where: str) -> int:
     try:
         number = float(text)
     except ValueError:
-        raise UserError(f"{where} must be a whole number", got=text, allowed="numbers like 5000, 5_000 or 5e3") from None
+        raise UserError(f"{where} must be a whole number", got=text, allowed="5000, 5_000, 5e3 …") from None
     if not number.is_integer():
-        raise UserError(f"{where} must be a whole number", got=text, allowed="numbers like 5000, 5_000 or 5e3")
+        raise UserError(f"{where} must be a whole number", got=text, allowed="5000, 5_000, 5e3 …")
     return int(number)
 
 
@@ -269,7 +269,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if values is None:  # an empty YAML file
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path} is no list of settings", got=type(values).__name__, allowed="lines like num_envs = 512")
+        raise UserError(f"{path} is no list of settings", got=type(values).__name__, allowed="name = value")
     return values
 
 
