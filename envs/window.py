@@ -1,0 +1,85 @@
+"""A window on the screen: shows pictures, keeps time, and tells which keys were pressed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from .errors import UserError
+from .viewer import load_pygame
+
+Surface = Any  # pygame.Surface
+
+UNSEEN = ("offscreen", "dummy")
+"""SDL's drivers that draw where nobody looks; it falls back to them without a word"""
+
+
+class Window:
+    """One window, opened at once.
+
+    Args:
+        size: px, (width, height).
+        title: text of the title bar.
+
+    Raises:
+        UserError: there is no display to open it on.
+    """
+
+    def __init__(self, size: tuple[int, int], title: str) -> None:
+        pygame = load_pygame()
+        _require_display()
+        try:
+            pygame.display.init()
+            if pygame.display.get_driver() in UNSEEN and "SDL_VIDEODRIVER" not in os.environ:
+                raise pygame.error(f"SDL found only the {pygame.display.get_driver()} driver")
+            self._screen = pygame.display.set_mode(size)
+        except pygame.error as error:
+            pygame.display.quit()
+            raise _no_display(str(error)) from error
+        pygame.display.set_caption(title)
+        self._pygame = pygame
+        self._clock = pygame.time.Clock()
+        self.is_open = True
+
+    def show(self, surface: Surface, fps: float) -> None:
+        """Put a picture of the window's size on the screen, no sooner than 1 / fps seconds after the last one."""
+        self._screen.blit(surface, (0, 0))
+        self._pygame.display.flip()
+        self._clock.tick(fps)
+
+    def keys(self) -> list[str]:
+        """Names of the keys pressed since the last call, as pygame calls them ("space", "n", "[+]", …).
+
+        Closing the window, and nothing else, makes is_open False.
+        """
+        pressed = []
+        for event in self._pygame.event.get():
+            if event.type == self._pygame.QUIT:
+                self.is_open = False
+            elif event.type == self._pygame.KEYDOWN:
+                # the character typed, where there is one: "+" is "+" on every keyboard
+                typed = event.unicode.strip() if event.unicode.isprintable() else ""
+                pressed.append(typed or self._pygame.key.name(event.key))
+        return pressed
+
+    def close(self) -> None:
+        """Remove the window; closing twice is fine."""
+        if self._pygame.display.get_init():
+            self._pygame.display.quit()
+        self.is_open = False
+
+
+def _require_display() -> None:
+    """Refuse before SDL tries: its libraries write their own complaints to stderr."""
+    named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
+    if sys.platform.startswith("linux") and not named:
+        raise _no_display("neither DISPLAY nor WAYLAND_DISPLAY is set")
+
+
+def _no_display(reason: str) -> UserError:
+    return UserError(
+        "no display to open a window on",
+        got=reason,
+        fix="run it on a desktop, or make a film: drivetrain record WHO --out drive.mp4",
+    )
