@@ -108,5 +108,5 @@ def observe(tracks: Tracks, state: CarState) -> Tensor:
         (road * ahead[:, None]).sum(-1),
         state.controls,
     )
-    scaled = [part / element.scale for part, element in zip(parts, OBS_SPEC, strict=True)]
+    scaled = [part * (1.0 / element.scale) for part, element in zip(parts, OBS_SPEC, strict=True)]
     return torch.cat(scaled, 1).clamp(-OBS_LIMIT, OBS_LIMIT)

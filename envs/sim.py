@@ -1,0 +1,274 @@
+"""The batched simulator: tracks, cars and rules behind reset and step.
+
+`decide` is the reference in plain torch and runs on every device. On the CPU the same decision is taken by `kernel.py`;
+deleting the lines that call it leaves correct code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from . import kernel
+from .actions import action_space, to_controls
+from .errors import UserError, nearest
+from .frame import frame, start_states
+from .noise import hash_u32
+from .observe import OBS_LIMIT, OBS_SIZE, observe
+from .spec import RULES
+from .state import CarState
+from .track import Tracks
+
+OBSERVATIONS = ("state",)
+LAP_RULES = ("all", "percent")
+REWARDS = ("score", "unbroken")
+_TRACK_STREAM = 1
+
+
+@dataclass(frozen=True)
+class SimConfig:
+    """What a driver sees, does and is paid for."""
+
+    obs: str = "state"
+    actions: str = "continuous"
+    frame_skip: int = 1
+    """frames an action is held for"""
+    lap_rule: str = "all"
+    reward: str = "score"
+    """"score" pays as CarRacing-v3 does; "unbroken" pays a tile only once all tiles before it were touched (training)"""
+    patience: int = 0
+    """frames without pay for a tile after which an episode ends as hopeless (training); 0 = never"""
+
+    def __post_init__(self) -> None:
+        known = {
+            "obs": OBSERVATIONS,
+            "lap_rule": LAP_RULES,
+            "reward": REWARDS,
+        }
+        for name, allowed in known.items():
+            got = getattr(self, name)
+            if got not in allowed:
+                near = nearest(got, allowed)
+                raise UserError(
+                    f"unknown {name}", got=got, allowed=", ".join(allowed), fix=f"try {near}" if near else None
+                )
+        action_space(self.actions)
+        if self.frame_skip < 1:
+            raise UserError("frame_skip is too small", got=self.frame_skip, allowed="1 or more")
+        if self.patience < 0:
+            raise UserError("patience is negative", got=self.patience, allowed="0 (never) or more")
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Book-keeping of B lanes: which episode runs, and how the training rewards stand."""
+
+    episode: Tensor  # [B] int64
+    unbroken: Tensor  # [B] int64, tiles touched without a gap from tile 0 on
+    idle: Tensor  # [B] int64, frames since a tile was paid
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step led to. `next_obs` and the episode fields describe the moment before any reset."""
+
+    obs: Tensor  # [B, O], the first of a new episode where one ended
+    next_obs: Tensor  # [B, O], what the action led to
+    reward: Tensor  # [B]
+    terminated: Tensor  # [B] bool: the future is worth nothing
+    truncated: Tensor  # [B] bool: the future is cut off
+    lap_finished: Tensor  # [B] bool
+    frames: Tensor  # [B] int64, simulator frames of this step
+    episode_return: Tensor  # [B] score of the episode so far, by the rules of CarRacing-v3
+    episode_frames: Tensor  # [B] int64
+
+    @property
+    def done(self) -> Tensor:
+        """[B] bool: an episode ended."""
+        return self.terminated | self.truncated
+
+
+def decide(
+    tracks: Tracks, state: CarState, lanes: Lanes, controls: Tensor, config: SimConfig
+) -> tuple[CarState, Lanes, dict[str, Tensor]]:
+    """Holds controls [B, 3] for the frames of one step and stops each car at the frame that ends its episode."""
+    zero, never = torch.zeros_like(state.heading), torch.zeros_like(state.frames, dtype=torch.bool)
+    total = {"reward": zero, "terminated": never, "truncated": never, "lap_finished": never}
+    total |= {"frames": torch.zeros_like(state.frames), "episode_return": zero}
+    ended = never
+    for _ in range(config.frame_skip):
+        after, verdict = frame(tracks, state, controls, config.lap_rule)
+        unbroken = lanes.unbroken
+        outside = verdict.terminated & ~verdict.lap_finished
+        paid_tiles = after.visited_count - torch.where(state.frames == 0, 0, state.visited_count)
+        per_tile = RULES.lap_reward / tracks.num_tiles[after.track]
+        score = after.visited_count * per_tile - RULES.frame_cost * after.frames
+        correction = RULES.out_of_field - paid_tiles * per_tile + RULES.frame_cost
+        reward = verdict.reward
+        if config.reward == "unbroken":
+            unbroken = unbroken_tiles(after.visited, tracks.num_tiles[after.track])
+            paid_tiles = unbroken - lanes.unbroken
+            reward = torch.where(outside, reward, paid_tiles * per_tile - RULES.frame_cost)
+        idle = torch.where(paid_tiles > 0, 0, lanes.idle + 1)
+        lost = (idle >= config.patience) if config.patience else never
+        latest = {
+            "reward": total["reward"] + reward,
+            "terminated": verdict.terminated | lost,
+            "truncated": verdict.truncated,
+            "lap_finished": verdict.lap_finished,
+            "frames": total["frames"] + 1,
+            "episode_return": score + torch.where(outside, correction, zero),
+        }
+        total = {name: torch.where(ended, total[name], value) for name, value in latest.items()}
+        state = state.where(ended, after)
+        lanes = replace(
+            lanes,
+            unbroken=torch.where(ended, lanes.unbroken, unbroken),
+            idle=torch.where(ended, lanes.idle, idle),
+        )
+        ended = total["terminated"] | total["truncated"]
+    return state, lanes, total | {"episode_frames": state.frames, "next_obs": observe(tracks, state)}
+
+
+def unbroken_tiles(visited: Tensor, num_tiles: Tensor) -> Tensor:
+    """[B] int64: tiles touched without a gap from tile 0 on, of visited [B, N] and num_tiles [B]."""
+    return torch.minimum(visited.long().cumprod(1).sum(1), num_tiles)
+
+
+class Sim:
+    """B cars on P tracks. Episode 0 of lane i is on track i mod P, later ones on a hash of (seed, lane, episode).
+
+    Args:
+        tracks: the roads, on the device where everything shall happen.
+        num_envs: B.
+        config: see SimConfig.
+        seed: of the later episodes' tracks.
+        fast: None takes the compiled kernel on the CPU; False forces plain torch.
+    """
+
+    def __init__(
+        self, tracks: Tracks, num_envs: int, config: SimConfig | None = None, seed: int = 0, fast: bool | None = None
+    ) -> None:
+        if num_envs < 1:
+            raise UserError("num_envs is too small", got=num_envs, allowed="1 or more")
+        self.tracks, self.num_envs, self.config, self.seed = tracks, num_envs, config or SimConfig(), seed
+        self.device = tracks.device
+        self.single_observation_space = Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
+        self.single_action_space: Box | Discrete = action_space(self.config.actions)
+        self.lane = torch.arange(num_envs, device=self.device)
+        self.start = start_states(tracks)
+        self.fast = self.device.type == "cpu" if fast is None else fast
+        self.state: CarState = self.start.take(self.lane % tracks.num_tracks)
+        self.lanes = self._fresh_lanes()
+        self._bind()
+
+    def reset(self) -> Tensor:
+        """Starts episode 0 of every lane. Returns obs [B, O]."""
+        self.state = self.start.take(self.lane % self.tracks.num_tracks)
+        self.lanes = self._fresh_lanes()
+        self._bind()
+        return self.observe()
+
+    def observe(self) -> Tensor:
+        """[B, O] of the present state."""
+        if not self.fast:
+            return observe(self.tracks, self.state)
+        kernel.observe(self._world, self._cars, self._obs.numpy())
+        return self._obs.clone()
+
+    def step(self, action: Tensor) -> Outcome:
+        """One decision for every car, and a new episode where one ended (SAME_STEP).
+
+        Args:
+            action: as the action set asks: float [B, A] or int64 [B].
+
+        Returns:
+            Tensors that the next step may overwrite.
+        """
+        controls = to_controls(self.config.actions, action)
+        if self.fast:
+            kernel.decide(self._world, self._cars, self._lanes, self._out, controls.numpy(), self._rules)
+            result = self._result
+        else:
+            self.state, self.lanes, result = decide(self.tracks, self.state, self.lanes, controls, self.config)
+        done = result["terminated"] | result["truncated"]
+        return Outcome(obs=self._restart(done, result["next_obs"]), **result)
+
+    def _restart(self, done: Tensor, next_obs: Tensor) -> Tensor:
+        """Puts the lanes of done [B] on their next track. Returns obs [B, O] after it."""
+        if self.fast:
+            rows = done.nonzero()[:, 0]
+            if len(rows) == 0:
+                return next_obs
+            self.lanes.episode[rows] += 1
+            self.lanes.unbroken[rows] = 0
+            self.lanes.idle[rows] = 0
+            fresh = self.start.take(self._draw(self.lane[rows], self.lanes.episode[rows]))
+            for item in fields(CarState):
+                getattr(self.state, item.name)[rows] = getattr(fresh, item.name)
+            obs = next_obs.clone()
+            obs[rows] = observe(self.tracks, fresh)
+            return obs
+        episode = self.lanes.episode + done
+        fresh = self.start.take(self._draw(self.lane, episode))
+        self.state = fresh.where(done, self.state)
+        none = torch.zeros_like(episode)
+        self.lanes = Lanes(
+            episode, torch.where(done, none, self.lanes.unbroken), torch.where(done, none, self.lanes.idle)
+        )
+        return torch.where(done[:, None], observe(self.tracks, self.state), next_obs)
+
+    def _draw(self, lane: Tensor, episode: Tensor) -> Tensor:
+        drawn = hash_u32(self.seed, lane, episode, _TRACK_STREAM)
+        return torch.where(episode == 0, lane, drawn) % self.tracks.num_tracks
+
+    def _fresh_lanes(self) -> Lanes:
+        return Lanes(*(torch.zeros(self.num_envs, dtype=torch.int64, device=self.device) for _ in range(3)))
+
+    def _bind(self) -> None:
+        """Numpy views of the memory that the kernel works on."""
+        if not self.fast:
+            return
+        self.state = self.state.map(lambda x: x.contiguous())
+        b, flag, count = self.num_envs, torch.bool, torch.int64
+        self._obs = torch.zeros(b, OBS_SIZE)
+        self._result = {
+            "next_obs": torch.zeros(b, OBS_SIZE),
+            "reward": torch.zeros(b),
+            "terminated": torch.zeros(b, dtype=flag),
+            "truncated": torch.zeros(b, dtype=flag),
+            "lap_finished": torch.zeros(b, dtype=flag),
+            "frames": torch.zeros(b, dtype=count),
+            "episode_return": torch.zeros(b),
+            "episode_frames": torch.zeros(b, dtype=count),
+        }
+        self._world = kernel.views(self.tracks, kernel.World)
+        self._cars = kernel.views(self.state, kernel.Cars)
+        self._lanes = kernel.views(self.lanes, kernel.Lanes)
+        self._out = kernel.Result(*(self._result[name].numpy() for name in kernel.Result._fields))
+        config = self.config
+        self._rules = (config.frame_skip, config.lap_rule == "percent", config.reward == "unbroken", config.patience)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that changes, by name: what an exact resume needs."""
+        records = {"car": self.state, "lane": self.lanes}
+        return {f"{k}.{f.name}": getattr(r, f.name) for k, r in records.items() for f in fields(r)}
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Puts back what state_tensors gave.
+
+        Raises:
+            UserError: a tensor is missing or has another shape.
+        """
+        for name, here in self.state_tensors().items():
+            there = tensors.get(name)
+            if there is None or there.shape != here.shape:
+                got = None if there is None else tuple(there.shape)
+                raise UserError(f"simulator state {name} does not fit", got=got, allowed=tuple(here.shape))
+            here.copy_(there)
+
+
