@@ -164,6 +164,11 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         return observe(self.tracks, self.car_state())[0].numpy()
 
     @property
+    def frames(self) -> int:
+        """Frames of the episode so far."""
+        return self._frames
+
+    @property
     def line(self) -> Centreline:
         """The road driven on.
 
@@ -198,7 +203,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         self.core.reward = after
 
 
-def original(
+def make(
     obs: str = "state", actions: str = "continuous", frame_skip: int = 1, render_mode: str | None = None
 ) -> OriginalEnv:
     """The real CarRacing-v3 with our observations, action sets and frame skip: see OriginalEnv."""
@@ -263,7 +268,7 @@ def _numbers(env: OriginalEnv) -> list[float]:
         *(start in wheel.tiles for wheel in wheels),
         wheels[2].gas,
         env.core.tile_visited_count,
-        env._frames,
+        env.frames,
     ]
 
 
