@@ -1,0 +1,212 @@
+"""The two growing files of a run: metrics.jsonl and eval.csv.
+
+One line per record, handed to the system at once. A kill loses at most the line being written, which the next opening
+cuts off. Going on from an older checkpoint moves the records after it into a side file: no doubles, nothing deleted.
+A full disk does not stop training: lines wait in memory until there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from drivetrain.output import dumps
+
+__all__ = ["EvalFile", "MetricsFile", "read_metrics"]
+
+EVAL_HEADER = "step,set,seed,score,frames"
+
+
+class LineFile:
+    """Appends whole lines; what cannot be written now is kept and tried again with the next line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pending = b""
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._end = _cut_to_last_newline(self._handle)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether lines wait for room on the disk."""
+        return bool(self._pending)
+
+    def append(self, line: str) -> None:
+        """Add a line; returns even if the disk is full."""
+        self._pending += line.encode() + b"\n"
+        with contextlib.suppress(OSError):  # `is_behind` tells; `close` raises
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OSError: still no room.
+        """
+        if not self._pending:
+            return
+        os.ftruncate(self._handle, self._end)  # a half-written line of an earlier attempt
+        left = self._pending
+        while left:
+            left = left[os.write(self._handle, left) :]
+        self._end += len(self._pending)
+        self._pending = b""
+
+    def close(self) -> None:
+        """Write what waits, make it durable and close.
+
+        Raises:
+            OSError: the lines could not be stored.
+        """
+        if self._handle < 0:
+            return
+        try:
+            self.flush()
+            os.fsync(self._handle)
+        finally:
+            os.close(self._handle)
+            self._handle = -1
+
+
+class MetricsFile:
+    """metrics.jsonl: a record is ``seq, step, frames, seconds`` and metrics; ``seq`` counts from 1 without gaps."""
+
+    def __init__(self, path: Path, keep_seq: int | None = None) -> None:
+        """Open for appending.
+
+        Args:
+            path: the file, made when absent.
+            keep_seq: move records with a larger ``seq`` aside (resuming from a checkpoint); None keeps all.
+        """
+        if keep_seq is not None and path.exists():
+            _move_tail(path, lambda line: _seq(line) <= keep_seq)
+        self._file = LineFile(path)
+        self.seq = max((_seq(line) for line in _lines(path)), default=0)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether records wait for room on the disk."""
+        return self._file.is_behind
+
+    def append(self, step: int, frames: int, seconds: float, metrics: Mapping[str, object]) -> dict[str, object]:
+        """Add a record; returns it. Metrics that are not finite are stored as null."""
+        self.seq += 1
+        record = {"seq": self.seq, "step": step, "frames": frames, "seconds": round(seconds, 3)} | _rounded(metrics)
+        self._file.append(dumps(record))
+        return record
+
+    def close(self) -> None:
+        """Make everything durable.
+
+        Raises:
+            OSError: records could not be stored.
+        """
+        self._file.close()
+
+
+class EvalFile:
+    """eval.csv: one row per validation episode."""
+
+    def __init__(self, path: Path, keep_step: int | None = None) -> None:
+        """Open for appending; rows of a step after ``keep_step`` are moved aside."""
+        if keep_step is not None and path.exists():
+            _move_tail(path, lambda line: _eval_step(line) <= keep_step)
+        self._file = LineFile(path)
+        if self._file._end == 0:
+            self._file.append(EVAL_HEADER)
+
+    def append(
+        self, step: int, group: str, seeds: Iterable[int], scores: Iterable[float], frames: Iterable[int]
+    ) -> None:
+        """Add the episodes of one validation; ``group`` says which set of tracks it was."""
+        for seed, score, length in zip(seeds, scores, frames, strict=True):
+            self._file.append(f"{step},{group},{seed},{score:.3f},{length}")
+
+    def close(self) -> None:
+        """Make everything durable.
+
+        Raises:
+            OSError: rows could not be stored.
+        """
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All records of a metrics.jsonl, without a last line that is not whole."""
+    records = []
+    for line in _lines(path):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
+
+
+def _move_tail(path: Path, keep: Callable[[bytes], bool]) -> None:
+    """Rewrite ``path`` with the lines to keep; the others are appended to ``NAME.superseded``."""
+    lines = list(_lines(path))
+    stays = [line for line in lines if keep(line)]
+    goes = [line for line in lines if not keep(line)]
+    if not goes:
+        return
+    with open(path.with_name(path.name + ".superseded"), "ab") as side:  # first the copy, then the removal
+        side.writelines(goes)
+        side.flush()
+        os.fsync(side.fileno())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.writelines(stays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _seq(line: bytes) -> int:
+    try:
+        return int(json.loads(line)["seq"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _eval_step(line: bytes) -> int:
+    first = line.split(b",", 1)[0]
+    return int(first) if first.isdigit() else 0
+
+
+def _cut_to_last_newline(handle: int) -> int:
+    """Drop an unfinished last line; returns the length of what stays."""
+    end = os.fstat(handle).st_size
+    position = end
+    while position > 0:
+        start = max(0, position - 65536)
+        block = os.pread(handle, position - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            keep = start + newline + 1
+            break
+        position = start
+    else:
+        keep = 0
+    if keep != end:
+        os.ftruncate(handle, keep)
+    return keep
+
+
+def _rounded(metrics: Mapping[str, object]) -> dict[str, object]:
+    """Seven significant digits: what a float32 holds."""
+    return {name: float(f"{value:.7g}") if isinstance(value, float) else value for name, value in metrics.items()}
