@@ -66,7 +66,7 @@ def to_controls(name: str, action: Tensor) -> Tensor:
         UserError: unknown name.
     """
     if name in _TABLES:
-        return _table(name, action.device)[action]
+        return _table(name, action.device)[action.long()]  # uint8 would be taken for a mask
     action = action.to(torch.float32)
     if name == "continuous":
         return torch.cat((action[:, :1].clamp(-1, 1), action[:, 1:2].clamp(0, 1), action[:, 2:3]), 1)

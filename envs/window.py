@@ -21,17 +21,20 @@ class Window:
     Args:
         size: px, (width, height).
         title: text of the title bar.
+        must_be_seen: without a display, refuse; otherwise draw where nobody looks, as Gymnasium's windows do.
 
     Raises:
         UserError: there is no display to open it on.
     """
 
-    def __init__(self, size: tuple[int, int], title: str) -> None:
+    def __init__(self, size: tuple[int, int], title: str, must_be_seen: bool = True) -> None:
         pygame = load_pygame()
-        _require_display()
+        if must_be_seen:
+            _require_display()
         try:
             pygame.display.init()
-            if pygame.display.get_driver() in UNSEEN and "SDL_VIDEODRIVER" not in os.environ:
+            unseen = pygame.display.get_driver() in UNSEEN and not os.environ.get("SDL_VIDEODRIVER")
+            if must_be_seen and unseen:
                 raise pygame.error(f"SDL found only the {pygame.display.get_driver()} driver")
             self._screen = pygame.display.set_mode(size)
         except pygame.error as error:

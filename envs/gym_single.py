@@ -1,0 +1,196 @@
+"""One car behind Gymnasium's interface: the batched simulator with a batch of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Space
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .actions import action_space, check_action
+from .errors import UserError, nearest
+from .observe import OBS_LIMIT, OBS_SIZE
+from .sim import Sim, SimConfig
+from .spec import DT
+from .state import CarState
+from .track import Tracks, build_tracks, generate
+from .viewer import Viewer
+from .window import Window
+
+RENDER_MODES = ("human", "rgb_array")
+RENDER_SIZES = {"human": (960, 720), "rgb_array": (600, 400)}
+"""px, width and height"""
+UNBUILT_OBS = ("lidar", "pixels")
+
+
+def sim_config(obs: str, actions: str, frame_skip: int, lap_rule: str, domain_randomize: bool) -> SimConfig:
+    """The keyword arguments of both Gymnasium front ends as a SimConfig.
+
+    Raises:
+        UserError: an unknown or not yet built value.
+    """
+    if obs in UNBUILT_OBS:
+        raise UserError(f"obs={obs!r} is not built yet", allowed="state", fix='use obs="state"')
+    if domain_randomize:
+        raise UserError("domain_randomize is not built yet", got=domain_randomize, allowed="False")
+    if isinstance(frame_skip, bool) or not isinstance(frame_skip, (int, np.integer)):
+        raise UserError("frame_skip is no whole number", got=repr(frame_skip), allowed="1 or more")
+    return SimConfig(obs=str(obs), actions=str(actions), frame_skip=int(frame_skip), lap_rule=str(lap_rule))
+
+
+def observation_space() -> Box:
+    """The space of `obs="state"`: float32 [OBS_SIZE]."""
+    return Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
+
+
+def check_render_mode(render_mode: str | None, allowed: tuple[str, ...] = RENDER_MODES) -> None:
+    """Raises UserError for a render_mode that is neither None nor among the allowed."""
+    if render_mode is not None and render_mode not in allowed:
+        close = nearest(str(render_mode), allowed)
+        fix = f"did you mean {close!r}?" if close else None
+        raise UserError("unknown render_mode", got=repr(render_mode), allowed=("None", *allowed), fix=fix)
+
+
+class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
+    """`drivetrain/Racing-v0`: the twin of CarRacing-v3, with one car.
+
+    An action is held for frame_skip frames, rewards are summed, and stepping stops at the frame that ends the episode.
+    `truncated` comes after 1,000 frames at every skip. `info` is {"lap_finished": bool} at a lap's end or off the
+    field, else {}. `reset(seed=s)` builds Gymnasium's track of seed s; resets without a seed continue its random stream
+    as Gymnasium does. docs/environment.md is the full specification.
+
+    Args:
+        obs: "state": float32 [OBS_SIZE], see drivetrain.envs.observe.OBS_SPEC.
+        actions: "continuous", "pedals", "discrete" or "macro", see drivetrain.envs.actions.
+        frame_skip: frames (of 0.02 s) an action is held for.
+        lap_rule: "all" tiles finish a lap (CarRacing-v3 as released), or "percent": over 95 % of them, at the start.
+        domain_randomize: only False for now.
+        render_mode: None, "rgb_array" (uint8 [400, 600, 3]) or "human" (a window, drawn at every step).
+
+    Raises:
+        UserError: unknown or not yet built argument.
+    """
+
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": round(1 / DT)}  # noqa: RUF012  (Gymnasium's own way)
+
+    def __init__(
+        self,
+        obs: str = "state",
+        actions: str = "continuous",
+        frame_skip: int = 1,
+        lap_rule: str = "all",
+        domain_randomize: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        self.config = sim_config(obs, actions, frame_skip, lap_rule, domain_randomize)
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self.metadata = {**type(self).metadata, "render_fps": max(1, round(1 / (DT * self.config.frame_skip)))}
+        self.observation_space: Space[Any] = observation_space()
+        self.action_space: Space[Any] = action_space(self.config.actions)
+        self._sim: Sim | None = None
+        self._running = False
+        self._viewer: Viewer | None = None
+        self._window: Window | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start on Gymnasium's track of the seed, or on the next of its random stream. `options` has no meaning here.
+
+        Returns:
+            The observation, and {}.
+        """
+        del options
+        super().reset(seed=seed)
+        known = -1 if seed is None or seed >= 2**63 else seed  # the track's number, where int64 holds it
+        self._sim = _OneEpisode(build_tracks([generate(self.np_random)], [known]), 1, self.config)
+        self._running = True
+        if self.render_mode == "human":
+            self._show()
+        return self._sim.reset()[0].numpy(), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Hold an action for frame_skip frames, or up to the frame that ends the episode.
+
+        Raises:
+            UserError: before the first reset; after the episode's end; an action of the wrong shape or dtype, out of
+                range, or not finite.
+        """
+        if not self._running:
+            what = "step before reset" if self._sim is None else "step after the episode's end"
+            raise UserError(what, fix="call reset() first")
+        array = np.asarray(action)
+        check_action(self.config.actions, array)
+        outcome = self.sim.step(torch.as_tensor(array)[None])
+        terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
+        self._running = not (terminated or truncated)
+        if self.render_mode == "human":
+            self._show()
+        info = {"lap_finished": bool(outcome.lap_finished)} if terminated else {}
+        return outcome.next_obs[0].numpy().copy(), float(outcome.reward), terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]  # Gymnasium's type is a free variable
+        """The picture uint8 [400, 600, 3] of "rgb_array"; "human" draws by itself and returns None.
+
+        Raises:
+            UserError: before the first reset.
+        """
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() without a render_mode; give one: make(…, render_mode="rgb_array")')
+            return None
+        if self.render_mode == "human":
+            self._show()
+            return None
+        return self._painter().frame(self.tracks, self.car_state())
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    @property
+    def sim(self) -> Sim:
+        """The simulator of the present episode.
+
+        Raises:
+            UserError: before the first reset.
+        """
+        if self._sim is None:
+            raise UserError("no car before reset", fix="call reset() first")
+        return self._sim
+
+    @property
+    def tracks(self) -> Tracks:
+        """The road driven on, as Tracks of one row."""
+        return self.sim.tracks
+
+    def car_state(self) -> CarState:
+        """The car now, as a batch of one on row 0 of `tracks`; after an episode's end, where it ended."""
+        return self.sim.state.map(torch.clone)
+
+    def _painter(self) -> Viewer:
+        if self._viewer is None and self.render_mode is not None:
+            self._viewer = Viewer(RENDER_SIZES[self.render_mode])
+        assert self._viewer is not None
+        return self._viewer
+
+    def _show(self) -> None:
+        if self._window is None:
+            self._window = Window(RENDER_SIZES["human"], "drivetrain/Racing-v0", must_be_seen=False)
+        self._window.keys()  # an unread queue would make the desktop call the window dead
+        surface = self._painter().draw(self.tracks, self.car_state())
+        self._window.show(surface, 1 / (DT * self.config.frame_skip))
+
+
+class _OneEpisode(Sim):
+    """A simulator that stays where an episode ended, so that its last moment can be drawn."""
+
+    def _restart(self, done: Tensor, next_obs: Tensor) -> Tensor:
+        del done
+        return next_obs
