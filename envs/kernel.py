@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from .noise import MASK, TRACK_STREAM
 from .observe import LOOK_AHEAD, OBS_LIMIT, OBS_SPEC
 from .spec import CAR, DT, ROAD, RULES
 from .state import CarState
@@ -89,16 +90,31 @@ class Cars(NamedTuple):
     controls: Array
 
 
+class Start(NamedTuple):
+    """What reset leaves on each track, as numpy views; velocities, spins and counters are zero there."""
+
+    pos: Array
+    heading: Array
+    joint: Array
+    road: Array
+    on_start: Array
+    visited: Array
+    visited_count: Array
+    obs: Array
+
+
 class Lanes(NamedTuple):
     """Book-keeping of an episode beside the car: sim.Lanes as numpy views."""
 
+    episode: Array
     unbroken: Array
     idle: Array
 
 
 class Result(NamedTuple):
-    """What a decision led to, written by the kernel: sim.Outcome as numpy views, before any reset."""
+    """What a decision led to, written by the kernel: sim.Outcome as numpy views."""
 
+    obs: Array
     next_obs: Array
     reward: Array
     terminated: Array
@@ -114,20 +130,30 @@ def views(source: Any, kind: Any) -> Any:
     return kind(*(getattr(source, name).numpy() for name in kind._fields))
 
 
-@njit(cache=True, nogil=True, inline="never")
+# Without numba's reference counts: they are atomic, and two threads would fight over them at every access.
+_compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+
+
+@_compiled
 def _cell_of(v: float) -> int:
     return min(max(int(math.floor((v + _GRID_HALF) / _CELL)), 0), _LAST)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _apart(world: World, row: int, tile: int, pose: tuple) -> bool:
     """contact._apart for one tile and one wheel; pose = (x, y, sin, cos) of the wheel."""
     x, y, sin, cos = pose
+    deepest = F(-np.inf)
     for k in range(4):
         nx, ny = world.planes[row, tile, k, 0], world.planes[row, tile, k, 1]
-        extent = _HALF_WIDTH * abs(nx * cos + ny * sin) + _RADIUS * abs(ny * cos - nx * sin)
-        if nx * x + ny * y - world.planes[row, tile, k, 2] - extent > _MARGIN:
-            return True
+        gap = nx * x + ny * y - world.planes[row, tile, k, 2]
+        deepest = max(deepest, gap)
+        if gap > _MARGIN:
+            extent = _HALF_WIDTH * abs(nx * cos + ny * sin) + _RADIUS * abs(ny * cos - nx * sin)
+            if gap - extent > _MARGIN:
+                return True
+    if deepest <= _ZERO:  # the wheel's centre is on the tile
+        return False
     low_f = low_r = F(np.inf)
     high_f = high_r = F(-np.inf)
     for k in range(4):
@@ -139,83 +165,83 @@ def _apart(world: World, row: int, tile: int, pose: tuple) -> bool:
     return max(low_f, -high_f) - _RADIUS > _MARGIN or max(low_r, -high_r) - _HALF_WIDTH > _MARGIN
 
 
-@njit(cache=True, nogil=True)
-def _touch(i: int, world: World, cars: Cars) -> bool:
-    """judge.touch: road flags and visited tiles of car i at its present pose; whether a wheel newly touches tile 0."""
+@_compiled
+def _touch(i: int, k: int, world: World, cars: Cars, pose: tuple) -> bool:
+    """judge.touch for wheel k of car i at a pose (x, y, sin, cos); whether it newly touches tile 0."""
     row = cars.track[i]
-    heading = cars.heading[i]
-    sin_h, cos_h = F(math.sin(heading)), F(math.cos(heading))
-    at_start = False
-    for k in range(4):
-        lx, ly = _LEVER_X[k], _LEVER_Y[k]
-        x = cars.pos[i, 0] + (lx * cos_h + ly * -sin_h)
-        y = cars.pos[i, 1] + (lx * sin_h + ly * cos_h)
-        angle = heading + cars.joint[i, k]
-        pose = (x, y, F(math.sin(angle)), F(math.cos(angle)))
-        listed = world.cell[row, _cell_of(y), _cell_of(x)]
-        on_road = on_start = False
-        for slot in range(world.cell_tiles.shape[2]):
-            tile = world.cell_tiles[row, listed, slot]
-            if tile < 0:
-                break
-            # A tile already counted can only matter for the road flag, or as tile 0.
-            if (on_road and cars.visited[i, tile] and tile > 0) or _apart(world, row, tile, pose):
-                continue
-            on_road = True
-            on_start |= tile == 0
-            if not cars.visited[i, tile]:
-                cars.visited[i, tile] = True
-                cars.visited_count[i] += 1
-        cars.road[i, k] = on_road
-        at_start |= on_start and not cars.on_start[i, k]
-        cars.on_start[i, k] = on_start
-    return at_start
+    listed = world.cell[row, _cell_of(pose[1]), _cell_of(pose[0])]
+    on_road = on_start = False
+    for slot in range(world.cell_tiles.shape[2]):
+        tile = world.cell_tiles[row, listed, slot]
+        if tile < 0:
+            break
+        # A tile already counted can only matter for the road flag, or as tile 0.
+        if (on_road and tile > 0 and cars.visited[i, tile]) or _apart(world, row, tile, pose):
+            continue
+        on_road = True
+        on_start |= tile == 0
+        if not cars.visited[i, tile]:
+            cars.visited[i, tile] = True
+            cars.visited_count[i] += 1
+    newly = on_start and not cars.on_start[i, k]
+    cars.road[i, k] = on_road
+    cars.on_start[i, k] = on_start
+    return newly
 
 
-@njit(cache=True, nogil=True)
-def _tyres(i: int, cars: Cars, brake: float) -> tuple:
-    """dynamics.tyres of car i: (force x, force y, torque); spins and phases are updated."""
-    heading = cars.heading[i]
+@_compiled
+def _tyre(i: int, k: int, cars: Cars, brake: float, ground: tuple) -> tuple:
+    """dynamics.tyres for wheel k of car i over ground passing at (ahead, aside) u/s; the force (ahead, aside)."""
+    spin = cars.spin[i, k]
+    if k >= 2:
+        spin += _PUSH * cars.gas[i] / (abs(spin) + _FLOOR)
+    if brake >= _BRAKE_LOCK:
+        spin = _ZERO
+    elif brake > _ZERO:
+        slow = min(_BRAKE_SPIN * brake, abs(spin))
+        spin = spin - slow if spin > _ZERO else spin + slow
+    cars.phase[i, k] += _DT * spin
+    ahead = _SLIP_GAIN * (_RADIUS * spin - ground[0])
+    aside = -_SLIP_GAIN * ground[1]
+    force = F(math.sqrt(ahead * ahead + aside * aside))
+    grip = _GRIP_ROAD if cars.road[i, k] else _GRIP_GRASS
+    if force > grip:
+        scale = grip / force
+        ahead *= scale
+        aside *= scale
+    cars.spin[i, k] = spin - _REACT * ahead
+    return ahead, aside
+
+
+@_compiled
+def _wheels(i: int, world: World, cars: Cars, brake: float) -> tuple:
+    """Tyres and contacts of car i at its present pose: (force x, force y, torque, newly touches tile 0)."""
+    heading, yaw_rate, vx, vy = cars.heading[i], cars.yaw_rate[i], cars.velocity[i, 0], cars.velocity[i, 1]
     sin_h, cos_h = F(math.sin(heading)), F(math.cos(heading))
     sin_p, cos_p = F(math.sin(cars.prev_heading[i])), F(math.cos(cars.prev_heading[i]))
-    yaw_rate, gas = cars.yaw_rate[i], cars.gas[i]
-    total_x = total_y = torque = _ZERO
+    sin, cos, joint = sin_h, cos_h, F(np.nan)
+    force_x = force_y = torque = _ZERO
+    at_start = False
     for k in range(4):
-        angle = heading + cars.joint[i, k]
-        sin, cos = F(math.sin(angle)), F(math.cos(angle))
+        if cars.joint[i, k] != joint:
+            joint = cars.joint[i, k]
+            sin, cos = F(math.sin(heading + joint)), F(math.cos(heading + joint))
         lx, ly = _LEVER_X[k], _LEVER_Y[k]
-        ground_x = cars.velocity[i, 0] + yaw_rate * -(lx * sin_p + ly * cos_p)
-        ground_y = cars.velocity[i, 1] + yaw_rate * (lx * cos_p + ly * -sin_p)
-        speed_ahead = ground_x * -sin + ground_y * cos
-        speed_aside = ground_x * cos + ground_y * sin
-        spin = cars.spin[i, k]
-        if k >= 2:
-            spin += _PUSH * gas / (abs(spin) + _FLOOR)
-        if brake >= _BRAKE_LOCK:
-            spin = _ZERO
-        elif brake > _ZERO:
-            slow = min(_BRAKE_SPIN * brake, abs(spin))
-            spin = spin - slow if spin > _ZERO else spin + slow
-        cars.phase[i, k] += _DT * spin
-        force_ahead = _SLIP_GAIN * (_RADIUS * spin - speed_ahead)
-        force_aside = -_SLIP_GAIN * speed_aside
-        force = F(math.sqrt(force_ahead * force_ahead + force_aside * force_aside))
-        grip = _GRIP_ROAD if cars.road[i, k] else _GRIP_GRASS
-        if force > grip:
-            scale = grip / force
-            force_ahead *= scale
-            force_aside *= scale
-        cars.spin[i, k] = spin - _REACT * force_ahead
-        force_x = force_ahead * -sin + force_aside * cos
-        force_y = force_ahead * cos + force_aside * sin
+        ground_x = vx + yaw_rate * -(lx * sin_p + ly * cos_p)
+        ground_y = vy + yaw_rate * (lx * cos_p + ly * -sin_p)
+        ground = (ground_x * -sin + ground_y * cos, ground_x * cos + ground_y * sin)
+        ahead, aside = _tyre(i, k, cars, brake, ground)
+        push_x, push_y = ahead * -sin + aside * cos, ahead * cos + aside * sin
         lever_x, lever_y = lx * cos_h + ly * -sin_h, lx * sin_h + ly * cos_h
-        total_x += force_x
-        total_y += force_y
-        torque += lever_x * force_y - lever_y * force_x
-    return total_x, total_y, torque
+        force_x += push_x
+        force_y += push_y
+        torque += lever_x * push_y - lever_y * push_x
+        # The tyre has used the road flag of the frame before by now: Box2D updates its contacts after it.
+        at_start |= _touch(i, k, world, cars, (cars.pos[i, 0] + lever_x, cars.pos[i, 1] + lever_y, sin, cos))
+    return force_x, force_y, torque, at_start
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _steer(i: int, cars: Cars, steer: float) -> float:
     """dynamics.servo_rates and the joints of car i; returns the sum of the changes of the joint rates."""
     change = _ZERO
@@ -227,7 +253,6 @@ def _steer(i: int, cars: Cars, steer: float) -> float:
             rate = -rate
         elif error == _ZERO:
             rate = _ZERO
-        moved = joint
         if joint >= _LIMIT:
             rate = min(rate, _ZERO)
         elif joint <= -_LIMIT:
@@ -241,13 +266,12 @@ def _steer(i: int, cars: Cars, steer: float) -> float:
     return change
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _frame(i: int, world: World, cars: Cars, controls: tuple) -> bool:
     """frame.frame of car i but for the verdict; whether a wheel newly touches tile 0."""
     steer, gas, brake = controls
     cars.gas[i] += min(min(max(gas, _ZERO), _ONE) - cars.gas[i], _RAMP)
-    force_x, force_y, torque = _tyres(i, cars, brake)
-    at_start = _touch(i, world, cars)
+    force_x, force_y, torque, at_start = _wheels(i, world, cars, brake)
     reaction = _WHEEL_INERTIA * _steer(i, cars, steer)
     yaw_rate = cars.yaw_rate[i] + (_DT * torque - reaction) / _INERTIA
     vx = cars.velocity[i, 0] + (_DT / _MASS) * force_x
@@ -267,7 +291,7 @@ def _frame(i: int, world: World, cars: Cars, controls: tuple) -> bool:
     return at_start
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _locate(world: World, row: int, x: float, y: float) -> tuple:
     """observe.locate of one place: (index, share, offset, normal x, normal y)."""
     n = world.num_tiles[row]
@@ -294,7 +318,7 @@ def _locate(world: World, row: int, x: float, y: float) -> tuple:
     return index, share, offset, nx, ny
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def observe_car(i: int, world: World, cars: Cars, out: Array) -> None:
     """observe.observe of car i, into out [OBS_SIZE]."""
     row, x, y = cars.track[i], cars.pos[i, 0], cars.pos[i, 1]
@@ -326,22 +350,76 @@ def observe_car(i: int, world: World, cars: Cars, out: Array) -> None:
         out[k] = min(max(out[k], -_OBS_LIMIT), _OBS_LIMIT)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def _observe(lo: int, hi: int, world: World, cars: Cars, out: Array) -> None:
     for i in range(lo, hi):
         observe_car(i, world, cars, out[i])
 
 
-@njit(cache=True, nogil=True)
+@_compiled
+def _outside(i: int, cars: Cars) -> bool:
+    x, y = cars.pos[i, 0], cars.pos[i, 1]
+    if max(abs(x), abs(y)) < _PLAYFIELD - _ONE:
+        return False
+    x += _COM_Y * F(math.sin(cars.heading[i]))
+    y -= _COM_Y * F(math.cos(cars.heading[i]))
+    return max(abs(x), abs(y)) > _PLAYFIELD
+
+
+@_compiled
+def _mix(x: int) -> int:
+    """noise._mix of one number."""
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & MASK
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & MASK
+    return x ^ (x >> 16)
+
+
+@_compiled
+def hash_u32(seed: int, lane: int, episode: int, stream: int) -> int:
+    """noise.hash_u32 of one lane."""
+    key = _mix((seed & MASK) ^ 0x9E3779B9)
+    for word in ((seed >> 32) & MASK, lane, episode, stream):
+        key = _mix((key + word * 0x9E3779B1) & MASK)
+    return key
+
+
+@_compiled
+def _restart(i: int, start: Start, cars: Cars, lanes: Lanes, seed: int) -> None:
+    """sim._restart of lane i: the next episode on a track drawn by the hash."""
+    lanes.episode[i] += 1
+    lanes.unbroken[i] = 0
+    lanes.idle[i] = 0
+    row = hash_u32(seed, i, lanes.episode[i], TRACK_STREAM) % len(start.heading)
+    cars.track[i] = row
+    cars.heading[i] = cars.prev_heading[i] = start.heading[row]
+    cars.yaw_rate[i] = cars.gas[i] = _ZERO
+    cars.visited_count[i] = start.visited_count[row]
+    cars.frames[i] = 0
+    for k in range(2):
+        cars.pos[i, k] = start.pos[row, k]
+        cars.velocity[i, k] = _ZERO
+    for k in range(3):
+        cars.controls[i, k] = _ZERO
+    for k in range(4):
+        cars.spin[i, k] = cars.phase[i, k] = cars.joint_rate[i, k] = _ZERO
+        cars.joint[i, k] = start.joint[row, k]
+        cars.road[i, k] = start.road[row, k]
+        cars.on_start[i, k] = start.on_start[row, k]
+    for k in range(cars.visited.shape[1]):
+        cars.visited[i, k] = start.visited[row, k]
+
+
+@_compiled
 def _decide(
-    lo: int, hi: int, world: World, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple
+    lo: int, hi: int, world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple
 ) -> None:
-    """sim.decide for cars lo to hi; rules = (frame_skip, percent, unbroken, patience)."""
-    frame_skip, percent, unbroken, patience = rules
+    """sim.decide and the restart of cars lo to hi; rules = (frame_skip, percent, unbroken, patience, seed)."""
+    frame_skip, percent, unbroken, patience, seed = rules
     for i in range(lo, hi):
         n = world.num_tiles[cars.track[i]]
         action = (controls[i, 0], controls[i, 1], controls[i, 2])
-        cars.controls[i] = controls[i]
+        for k in range(3):
+            cars.controls[i, k] = controls[i, k]
         paid, frames = 0.0, 0
         while frames < frame_skip:
             before = cars.visited_count[i] if cars.frames[i] > 0 else 0
@@ -359,9 +437,7 @@ def _decide(
                 lanes.idle[i] = 0
             reward = gained * (_LAP_REWARD / n) - _FRAME_COST
             done = count == n or (percent and at_start and count > _LAP_PERCENT * n)
-            sin, cos = F(math.sin(cars.heading[i])), F(math.cos(cars.heading[i]))
-            out_x, out_y = cars.pos[i, 0] + _COM_Y * sin, cars.pos[i, 1] - _COM_Y * cos
-            outside = abs(out_x) > _PLAYFIELD or abs(out_y) > _PLAYFIELD
+            outside = _outside(i, cars)
             paid += _OUT_OF_FIELD if outside else reward
             lost = patience > 0 and lanes.idle[i] >= patience
             out.truncated[i] = cars.frames[i] >= _TIME_LIMIT
@@ -377,6 +453,13 @@ def _decide(
         out.episode_return[i] = total
         out.episode_frames[i] = cars.frames[i]
         observe_car(i, world, cars, out.next_obs[i])
+        if out.terminated[i] or out.truncated[i]:
+            _restart(i, start, cars, lanes, seed)
+            for k in range(out.obs.shape[1]):
+                out.obs[i, k] = start.obs[cars.track[i], k]
+        else:
+            for k in range(out.obs.shape[1]):
+                out.obs[i, k] = out.next_obs[i, k]
 
 
 @cache
@@ -399,6 +482,18 @@ def observe(world: World, cars: Cars, out: Array) -> None:
     _run(_observe, len(out), world, cars, out)
 
 
-def decide(world: World, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple) -> None:
-    """One decision of all cars under controls [B, 3]; the state's memory is advanced in place."""
-    _run(_decide, len(controls), world, cars, lanes, out, controls, rules)
+def decide(
+    world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple
+) -> None:
+    """One decision of all cars under controls [B, 3], and a new episode where one ended; memory is changed in place."""
+    _run(_decide, len(controls), world, start, cars, lanes, out, controls, rules)
+
+
+def warm() -> None:
+    """Compiles every kernel, or loads them from the cache that numba keeps beside this file."""
+    from .sim import Sim, SimConfig
+    from .track import pool
+
+    sim = Sim(pool(0, 1), 1, SimConfig())
+    sim.reset()
+    sim.step(torch.zeros(1, 3))

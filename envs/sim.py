@@ -17,7 +17,7 @@ from . import kernel
 from .actions import action_space, to_controls
 from .errors import UserError, nearest
 from .frame import frame, start_states
-from .noise import hash_u32
+from .noise import TRACK_STREAM, hash_u32
 from .observe import OBS_LIMIT, OBS_SIZE, observe
 from .spec import RULES
 from .state import CarState
@@ -26,7 +26,6 @@ from .track import Tracks
 OBSERVATIONS = ("state",)
 LAP_RULES = ("all", "percent")
 REWARDS = ("score", "unbroken")
-_TRACK_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -177,8 +176,9 @@ class Sim:
         """[B, O] of the present state."""
         if not self.fast:
             return observe(self.tracks, self.state)
-        kernel.observe(self._world, self._cars, self._obs.numpy())
-        return self._obs.clone()
+        obs = torch.empty(self.num_envs, OBS_SIZE)
+        kernel.observe(self._world, self._cars, obs.numpy())
+        return obs
 
     def step(self, action: Tensor) -> Outcome:
         """One decision for every car, and a new episode where one ended (SAME_STEP).
@@ -191,28 +191,14 @@ class Sim:
         """
         controls = to_controls(self.config.actions, action)
         if self.fast:
-            kernel.decide(self._world, self._cars, self._lanes, self._out, controls.numpy(), self._rules)
-            result = self._result
-        else:
-            self.state, self.lanes, result = decide(self.tracks, self.state, self.lanes, controls, self.config)
+            kernel.decide(self._world, self._start, self._cars, self._lanes, self._out, controls.numpy(), self._rules)
+            return self._outcome
+        self.state, self.lanes, result = decide(self.tracks, self.state, self.lanes, controls, self.config)
         done = result["terminated"] | result["truncated"]
         return Outcome(obs=self._restart(done, result["next_obs"]), **result)
 
     def _restart(self, done: Tensor, next_obs: Tensor) -> Tensor:
         """Puts the lanes of done [B] on their next track. Returns obs [B, O] after it."""
-        if self.fast:
-            rows = done.nonzero()[:, 0]
-            if len(rows) == 0:
-                return next_obs
-            self.lanes.episode[rows] += 1
-            self.lanes.unbroken[rows] = 0
-            self.lanes.idle[rows] = 0
-            fresh = self.start.take(self._draw(self.lane[rows], self.lanes.episode[rows]))
-            for item in fields(CarState):
-                getattr(self.state, item.name)[rows] = getattr(fresh, item.name)
-            obs = next_obs.clone()
-            obs[rows] = observe(self.tracks, fresh)
-            return obs
         episode = self.lanes.episode + done
         fresh = self.start.take(self._draw(self.lane, episode))
         self.state = fresh.where(done, self.state)
@@ -223,7 +209,7 @@ class Sim:
         return torch.where(done[:, None], observe(self.tracks, self.state), next_obs)
 
     def _draw(self, lane: Tensor, episode: Tensor) -> Tensor:
-        drawn = hash_u32(self.seed, lane, episode, _TRACK_STREAM)
+        drawn = hash_u32(self.seed, lane, episode, TRACK_STREAM)
         return torch.where(episode == 0, lane, drawn) % self.tracks.num_tracks
 
     def _fresh_lanes(self) -> Lanes:
@@ -235,23 +221,26 @@ class Sim:
             return
         self.state = self.state.map(lambda x: x.contiguous())
         b, flag, count = self.num_envs, torch.bool, torch.int64
-        self._obs = torch.zeros(b, OBS_SIZE)
-        self._result = {
-            "next_obs": torch.zeros(b, OBS_SIZE),
-            "reward": torch.zeros(b),
-            "terminated": torch.zeros(b, dtype=flag),
-            "truncated": torch.zeros(b, dtype=flag),
-            "lap_finished": torch.zeros(b, dtype=flag),
-            "frames": torch.zeros(b, dtype=count),
-            "episode_return": torch.zeros(b),
-            "episode_frames": torch.zeros(b, dtype=count),
-        }
+        self._outcome = Outcome(
+            obs=torch.zeros(b, OBS_SIZE),
+            next_obs=torch.zeros(b, OBS_SIZE),
+            reward=torch.zeros(b),
+            terminated=torch.zeros(b, dtype=flag),
+            truncated=torch.zeros(b, dtype=flag),
+            lap_finished=torch.zeros(b, dtype=flag),
+            frames=torch.zeros(b, dtype=count),
+            episode_return=torch.zeros(b),
+            episode_frames=torch.zeros(b, dtype=count),
+        )
         self._world = kernel.views(self.tracks, kernel.World)
         self._cars = kernel.views(self.state, kernel.Cars)
         self._lanes = kernel.views(self.lanes, kernel.Lanes)
-        self._out = kernel.Result(*(self._result[name].numpy() for name in kernel.Result._fields))
+        self._out = kernel.views(self._outcome, kernel.Result)
+        start = [getattr(self.start, name).numpy() for name in kernel.Start._fields[:-1]]
+        self._start = kernel.Start(*start, observe(self.tracks, self.start).numpy())
         config = self.config
-        self._rules = (config.frame_skip, config.lap_rule == "percent", config.reward == "unbroken", config.patience)
+        switches = config.lap_rule == "percent", config.reward == "unbroken"
+        self._rules = (config.frame_skip, *switches, config.patience, self.seed)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name: what an exact resume needs."""
