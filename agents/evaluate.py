@@ -125,25 +125,27 @@ def expert_actor(actions: str = "continuous") -> Actor:
         if not planned or planned[0][0] is not tracks:
             planned[:] = [(tracks, build_lines(tracks))]
         controls = act(planned[0][1], tracks, state)
+        if actions == "continuous":
+            return controls
         # never both pedals at once, so their difference says it all
-        return controls if actions == "continuous" else torch.stack((controls[:, 0], controls[:, 1] - controls[:, 2]), 1)
+        return torch.stack((controls[:, 0], controls[:, 1] - controls[:, 2]), 1)
 
     return actor
 
 
 def random_actor(actions: str = "continuous", seed: int = 0) -> Actor:
-    """Uniform draws from the action space, by a hash of (seed, row, frame): nothing else can change them."""
+    """Uniform draws from the action space, by a hash of (seed, the track's seed, frame) and of nothing else."""
     space = action_space(actions)
 
     def actor(obs: Tensor, tracks: Tracks, state: CarState) -> Tensor:
-        del tracks
-        row = torch.arange(len(obs), device=obs.device)
-        size = 1 if space.shape == () else space.shape[0]
-        draws = [hash_u32(seed, row, state.frames, _NOISE_STREAM + k) for k in range(size)]
+        del obs
+        road = tracks.seed[state.track]
+        size = space.shape[0] if space.shape else 1
+        draws = [hash_u32(seed, road, state.frames, _NOISE_STREAM + k) for k in range(size)]
         if not space.shape:
             return draws[0] % int(space.n)  # type: ignore[union-attr]
         share = torch.stack(draws, 1).to(torch.float64) / 2**32
-        low, high = (torch.as_tensor(edge, device=obs.device) for edge in (space.low, space.high))  # type: ignore[union-attr]
+        low, high = (torch.as_tensor(edge, device=share.device) for edge in (space.low, space.high))  # type: ignore[union-attr]
         return (low + (high - low) * share).to(torch.float32)
 
     return actor

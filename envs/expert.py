@@ -163,12 +163,10 @@ def speed_profile(points: Tensor, spacing: Tensor, config: ExpertConfig) -> Tens
     """
     heading = points.roll(-1, 1) - points
     before = heading.roll(1, 1)
-    turn = torch.atan2(
-        before[..., 0] * heading[..., 1] - before[..., 1] * heading[..., 0], (before * heading).sum(-1)
-    )
+    turn = torch.atan2(before[..., 0] * heading[..., 1] - before[..., 1] * heading[..., 0], (before * heading).sum(-1))
     curvature = (turn / spacing[:, None]).abs()
     half = config.smooth // 2
-    smoothed = sum(curvature.roll(shift, 1) for shift in range(-half, half + 1)) / config.smooth
+    smoothed = torch.stack([curvature.roll(shift, 1) for shift in range(-half, half + 1)]).mean(0)
     square = (config.a_lat / smoothed.clamp(min=1e-6)).clamp(max=config.v_max**2)
     reach = 1
     while reach < square.shape[1]:

@@ -1,8 +1,8 @@
 """Gymnasium's own CarRacing-v3 behind the observations, action sets and frame skip of the batched simulator.
 
 Physics, track, rewards and episode ends are the original's, untouched: this file translates actions on the way in and
-reads the car's state from Box2D on the way out. The original draws its picture in every frame; here it does so only when
-somebody looks at it, because drawing takes nearly all of its time.
+reads the car's state from Box2D on the way out. The original draws its picture in every frame; here it does so only
+when somebody looks at it, because drawing takes nearly all of its time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .actions import DISCRETE, action_space, check_action, to_controls
 from .errors import UserError, nearest
-from .observe import OBS_SIZE, observe
+from .observe import OBS_LIMIT, OBS_SIZE, observe
 from .spec import CAR, DT, RULES
 from .state import CarState
 from .track import Centreline, Tracks, build_tracks, centreline_from_points
@@ -34,8 +34,9 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
     """The real CarRacing-v3 with our observations and actions.
 
     An action is held for frame_skip frames, rewards are summed, and stepping stops at the frame that ends the episode.
-    `truncated` comes after 1,000 frames at every skip. `info` is the original's: {"lap_finished": bool} at an end of its
-    own, else {}. `reset(seed=s)` builds Gymnasium's track of seed s; resets without a seed continue its random stream.
+    `truncated` comes after 1,000 frames at every skip. `info` is the original's: {"lap_finished": bool} at an end of
+    its own, else {}. `reset(seed=s)` builds Gymnasium's track of seed s; resets without a seed continue its random
+    stream.
 
     Args:
         obs: "state" (float32 [OBS_SIZE], see drivetrain.envs.observe) or "pixels" (uint8 [96, 96, 3], its own picture).
@@ -47,12 +48,16 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         UserError: unknown argument, or Box2D or pygame missing.
     """
 
+    metadata = {"render_modes": ["human", "rgb_array", "state_pixels"], "render_fps": round(1 / DT)}  # noqa: RUF012
+
     core: Any
     """the original environment, an instance of gymnasium.envs.box2d.car_racing.CarRacing"""
 
     def __init__(
         self, obs: str = "state", actions: str = "continuous", frame_skip: int = 1, render_mode: str | None = None
     ) -> None:
+        if obs == "lidar":
+            raise UserError("obs='lidar' is not built yet", allowed=OBS, fix='use obs="state"')
         if obs not in OBS:
             close = nearest(str(obs), OBS)
             raise UserError("unknown observation", got=repr(obs), allowed=OBS, fix=close and f"did you mean {close!r}?")
@@ -61,9 +66,9 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         self.action_space = action_space(actions)
         self.core = _make_core(render_mode)
         self.obs_name, self.actions, self.frame_skip, self.render_mode = obs, actions, frame_skip, render_mode
-        self.metadata = {**self.core.metadata, "render_fps": max(1, round(1 / (DT * frame_skip)))}
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / (DT * frame_skip)))}
         self.observation_space = (
-            self.core.observation_space if obs == "pixels" else Box(-np.inf, np.inf, (OBS_SIZE,), np.float32)
+            self.core.observation_space if obs == "pixels" else Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
         )
         kwargs = {"obs": obs, "actions": actions, "frame_skip": frame_skip}
         self.spec = EnvSpec(
