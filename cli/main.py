@@ -114,13 +114,13 @@ def _terminated(_signum: int, _frame: object) -> NoReturn:
 
 def _explain(error: BaseException, as_json: bool) -> int:
     """One line on stderr, and under ``--json`` the same as an object; returns the exit code."""
-    text, code = _describe(error)
+    values = getattr(error, "values", {})
+    text, code = _describe(getattr(error, "cause", error))
     print(f"error: {text}", file=sys.stderr, flush=True)
     if as_json:
         from drivetrain.output import dumps
 
-        values = {"status": "failed", "error": text, "code": code} | dict(getattr(error, "values", {}))
-        print(dumps(values), flush=True)
+        print(dumps({"status": "failed", "error": text, "code": code} | dict(values)), flush=True)
     return code
 
 

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from drivetrain.envs.errors import UserError, nearest
 
-__all__ = ["Options", "Parsed", "Spec", "choices_of", "flag", "kind_of", "parse", "read_config"]
+__all__ = ["Options", "Parsed", "Spec", "choices_of", "flag", "from_record", "kind_of", "parse", "read_config"]
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 LARGEST_CONFIG = 1_000_000  # bytes; a config is a page of text
@@ -87,6 +87,19 @@ def parse(spec: Spec[MODEL], argv: Sequence[str]) -> Parsed[MODEL]:
     values |= flags
     source |= dict.fromkeys(flags, "flag")
     return Parsed(_validate(spec, values, source, config_file), words, source, extras)
+
+
+def from_record(spec: Spec[MODEL], record: Mapping[str, object], file: Path) -> MODEL:
+    """Options from a file that a run left behind, defaults for what it does not hold.
+
+    Raises:
+        UserError: unknown key or unsuitable value (code 2).
+    """
+    values = {key: value for key, value in record.items() if key not in spec.file_extras}
+    for key in values:
+        _check_key(spec, key, str(file))
+    values = dict(spec.preset) | values
+    return _validate(spec, values, dict.fromkeys(values, "file"), str(file))
 
 
 def _split(spec: Spec[MODEL], argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, object], str | None]:
@@ -163,7 +176,7 @@ def _validate(
     converted: dict[str, object] = {}
     for key, value in values.items():
         where = f"{key} in {config_file}" if source[key] == "file" else flag(key)
-        if str(value) in spec.unbuilt.get(key, ()):
+        if isinstance(value, str) and value in spec.unbuilt.get(key, ()):
             allowed = choices_of(spec.model.model_fields[key])
             raise UserError(f"{where} {value} is not built yet", got=value, allowed=allowed or None)
         converted[key] = _convert(spec.model.model_fields[key], value, where)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Result", "console", "dumps"]
+__all__ = ["Failure", "Result", "console", "dumps"]
 
 
 class Result(NamedTuple):
@@ -24,6 +24,14 @@ class Result(NamedTuple):
     code: int = 0
 
 
+class Failure(Exception):
+    """A run that had begun and failed: the cause, and what ``--json`` prints about the run."""
+
+    def __init__(self, cause: BaseException, values: Mapping[str, object]) -> None:
+        super().__init__(str(cause))
+        self.cause, self.values = cause, values
+
+
 def console() -> Console:
     """A rich console on the present ``sys.stdout``; plain text when that is no terminal."""
     import sys
@@ -31,7 +39,8 @@ def console() -> Console:
     from rich.console import Console
 
     stream = sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+    # without a terminal there is no width to fit: tables must not lose their ends
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else 140)
 
 
 def dumps(values: object, indent: int | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,9 @@ __all__ = ["describe_run", "main"]
 class RunsOptions(Options):
     """Options"""
 
-    sort: str = Field("age", pattern="^(age|name|score)$", description="order of the rows: age, name or score")
+    sort: Literal["age", "name", "score"] = Field(
+        "age", description="order of the rows: newest, by name, or best first"
+    )
 
 
 SPEC = Spec(RunsOptions, "drivetrain runs", "List the runs in ./runs, ./runs/baselines and those shipped.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 __all__ = ["UserError", "nearest"]
@@ -55,7 +56,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _short(value: object, limit: int = 120) -> str:
-    text = str(value)
+    # a list from a file may hold itself a billion times over (YAML aliases): never write one out whole
+    text = value if isinstance(value, str) else reprlib.repr(value) if isinstance(value, (list, dict)) else str(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

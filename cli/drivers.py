@@ -1,0 +1,92 @@
+"""WHO drives: a run, the scripted expert, or random choices, together with the task it drives in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivetrain.envs.errors import UserError
+from drivetrain.rundir import find_run, read_run_config, run_name
+
+if TYPE_CHECKING:
+    from drivetrain.agents.evaluate import Actor
+    from drivetrain.envs.sim import SimConfig
+
+__all__ = ["SCRIPTED", "Driver", "actor_of", "find_driver"]
+
+SCRIPTED = ("expert", "random")
+TASK = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Somebody who can drive, and the task as this driver knows it."""
+
+    name: str  # as on the command line
+    key: str  # what `actor_of` understands: expert, random, or the folder of a checkpoint
+    env: str  # where a run was trained; racing for scripted drivers
+    obs: str
+    actions: str
+    frame_skip: int
+    lap_rule: str
+    step: int | None = None  # steps of training behind it
+
+    @property
+    def sim_config(self) -> SimConfig:
+        """The task for the batched simulator."""
+        from drivetrain.envs.sim import SimConfig
+
+        return SimConfig(self.obs, self.actions, self.frame_skip, self.lap_rule)
+
+    def actor(self) -> Actor:
+        """The driver itself; loads the weights of a run."""
+        return actor_of(self.key, self.actions)
+
+    @property
+    def title(self) -> str:
+        """For people: the name, and how long a run was trained."""
+        return self.name if self.step is None else f"{self.name}, step {self.step:,}"
+
+
+def find_driver(
+    who: str, checkpoint: str = "best", actions: str | None = None, frame_skip: int | None = None
+) -> Driver:
+    """Look up WHO.
+
+    Args:
+        who: a run (name or path), "expert" or "random".
+        checkpoint: of a run: "best" by validation score, "last", or a step.
+        actions: action set of a scripted driver; None = continuous. A run has its own.
+        frame_skip: frames an action of a scripted driver is held for; None = 1. A run has its own.
+
+    Raises:
+        UserError: no such run (2), no valid checkpoint (3), or settings that contradict the run (2).
+    """
+    if who in SCRIPTED:
+        task: dict[str, Any] = TASK | {"actions": actions or "continuous", "frame_skip": frame_skip or 1}
+        if who == "expert" and task["actions"] not in ("continuous", "pedals"):
+            raise UserError("the expert cannot drive with these actions", got=actions, allowed=("continuous", "pedals"))
+        return Driver(who, who, "racing", **task)
+    path = find_run(who)
+    config = read_run_config(path)
+    task = {name: config.get(name, default) for name, default in TASK.items()}
+    for name, asked in (("actions", actions), ("frame_skip", frame_skip)):
+        if asked is not None and asked != task[name]:
+            fix = f"leave --{name.replace('_', '-')} out"
+            raise UserError(f"the run {who} was trained with {name} {task[name]}", got=asked, fix=fix)
+    from drivetrain.agents.checkpoint import choose_checkpoint
+
+    chosen = choose_checkpoint(path / "checkpoints", checkpoint)
+    return Driver(run_name(path), str(chosen.path), str(config.get("env", "racing")), **task, step=chosen.step)
+
+
+def actor_of(key: str, actions: str) -> Actor:
+    """The actor behind ``Driver.key``; a function of plain text, so that worker processes can call it."""
+    if key in SCRIPTED:
+        from drivetrain.agents.evaluate import scripted_actor
+
+        return scripted_actor(key, actions)
+    from drivetrain.learner import load_actor
+
+    return load_actor(Path(key))

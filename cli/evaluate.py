@@ -1,0 +1,153 @@
+"""``drivetrain evaluate WHO``: fresh episodes on fixed seeds, one row each, and what they say together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from drivetrain.drivers import Driver, actor_of, find_driver
+from drivetrain.envs.errors import UserError, nearest
+from drivetrain.options import Options, Spec, parse
+from drivetrain.output import Result, console
+
+if TYPE_CHECKING:
+    from drivetrain.agents.evaluate import Scores
+
+__all__ = ["main", "play", "summary"]
+
+TWIN, ORIGINAL = "racing", "CarRacing-v3"
+ENVIRONMENTS = {"racing": TWIN, "drivetrain/Racing-v0": TWIN, "CarRacing-v3": ORIGINAL}
+BATCH = 1000  # episodes played together in the simulator
+COLUMNS = 4  # episodes side by side in the table
+
+
+class EvaluateOptions(Options):
+    """Options"""
+
+    env: str | None = Field(None, description="racing or CarRacing-v3 (the original); none = where the run was trained")
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes, each on a track of its own")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="track of the first episode; episode i is on seed + i")
+    checkpoint: str = Field("best", description="of a run: best by validation score, last, or a step")
+    actions: Literal["continuous", "pedals", "discrete", "macro"] | None = Field(
+        None, description="for expert and random: their action set; none = continuous"
+    )
+    frame_skip: int | None = Field(None, ge=1, le=100, description="for expert and random: frames per action; none = 1")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
+    csv: str | None = Field(None, description="file to write the episodes to: seed, score, frames")
+
+
+SPEC = Spec(
+    EvaluateOptions,
+    "drivetrain evaluate WHO",
+    "Score a run, expert or random on tracks it never saw. A run is scored without exploration.",
+    positionals=("who",),
+)
+
+
+def main(argv: list[str]) -> Result:
+    """Score a driver."""
+    parsed = parse(SPEC, argv)
+    options = parsed.options
+    env = _environment(options.env)
+    driver = find_driver(parsed.words[0], options.checkpoint, options.actions, options.frame_skip)
+    target = Path(options.csv) if options.csv is not None else None
+    if target is not None:
+        _check_writable(target)
+    env = env or driver.env
+    scores = play(driver, env, range(options.seed, options.seed + options.episodes), options.device)
+    if target is not None:
+        rows = zip(scores.seeds, scores.scores, scores.frames, strict=True)
+        target.write_text("seed,score,frames\n" + "".join(f"{s},{x:.3f},{f}\n" for s, x, f in rows), encoding="utf-8")
+    _print(driver, env, scores)
+    return Result({"env": env, **summary(scores)})
+
+
+def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores:
+    """One episode per seed in the simulator or in the original."""
+    from drivetrain.agents.evaluate import Scores, play_original_in_workers, play_twin
+    from drivetrain.device import choose_device, set_threads
+
+    if env == ORIGINAL:
+        return play_original_in_workers(actor_of, driver.key, seeds, driver.obs, driver.actions, driver.frame_skip)
+    place = choose_device(device)
+    set_threads(None)
+    actor = driver.actor()
+    parts = [play_twin(actor, seeds[k : k + BATCH], driver.sim_config, place) for k in range(0, len(seeds), BATCH)]
+    return Scores(
+        tuple(seed for part in parts for seed in part.seeds),
+        tuple(score for part in parts for score in part.scores),
+        tuple(frames for part in parts for frames in part.frames),
+        sum(part.seconds for part in parts),
+    )
+
+
+def summary(scores: Scores) -> dict[str, Any]:
+    """The figures of ``evaluate --json``."""
+    low, high = scores.ci95()
+    return {
+        "episodes": len(scores.seeds),
+        "seeds": list(scores.seeds),
+        "scores": [round(score, 4) for score in scores.scores],
+        "mean": scores.mean,
+        "sd": scores.sd,
+        "min": scores.min,
+        "p10": scores.p10,
+        "failures": scores.failures(),
+        "ci95": [low, high],
+        "worst_seed": scores.worst_seed,
+        "seconds": round(scores.seconds, 3),
+    }
+
+
+def _environment(env: str | None) -> str | None:
+    if env is None or env in ENVIRONMENTS:
+        return ENVIRONMENTS[env] if env is not None else None
+    from gymnasium.envs.registration import registry
+
+    if env in registry:
+        fix = "score it where it can drive"
+        raise UserError("this environment has other spaces than racing", got=env, allowed=(TWIN, ORIGINAL), fix=fix)
+    near = nearest(env, [*ENVIRONMENTS, *registry])
+    fix = f"did you mean {near}?" if near else None
+    raise UserError("unknown environment", got=env, allowed=(TWIN, ORIGINAL), fix=fix)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written before minutes are spent on its contents."""
+    try:
+        existed = path.exists()
+        with open(path, "a", encoding="utf-8"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write {path}", got=error.strerror, fix="choose another --csv") from None
+
+
+def _print(driver: Driver, env: str, scores: Scores) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for _ in range(COLUMNS):
+        table.add_column("seed", justify="right", style="dim")
+        table.add_column("score", justify="right")
+        table.add_column("frames", justify="right", style="dim")
+    episodes = list(zip(scores.seeds, scores.scores, scores.frames, strict=True))
+    height = -(-len(episodes) // COLUMNS)
+    for row in range(height):
+        cells: list[str] = []
+        for seed, score, frames in episodes[row::height]:
+            colour = "red" if score < 900 else "green"
+            cells += [str(seed), f"[{colour}]{score:.1f}[/]", f"{frames}"]
+        table.add_row(*cells)
+    out = console()
+    out.print(f"{driver.title} on {env}: {driver.actions}, frame skip {driver.frame_skip}", style="bold")
+    out.print(table)
+    low, high = scores.ci95()
+    out.print(
+        f"mean {scores.mean:.1f} (95 % {low:.1f} to {high:.1f}), sd {scores.sd:.1f}, "
+        f"min {scores.min:.1f} (seed {scores.worst_seed}), P10 {scores.p10:.1f}, "
+        f"{scores.failures()} of {len(scores.seeds)} below 900, {scores.seconds:.1f} s"
+    )

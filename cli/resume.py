@@ -1,0 +1,99 @@
+"""``drivetrain resume RUN``: go on from the newest valid checkpoint, exactly as if never stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from drivetrain.options import Options, Spec, from_record, parse
+from drivetrain.output import Result
+from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
+from drivetrain.train import RunOptions, part_of, task_words, train_spec, write_config
+
+if TYPE_CHECKING:
+    from drivetrain.agents.checkpoint import Checkpoint
+    from drivetrain.session import RunState, Session
+
+__all__ = ["main"]
+
+
+class ResumeOptions(Options):
+    """Options"""
+
+    steps: int | None = Field(None, ge=1, description="new length of the whole training, steps; none = as it was")
+    stop_at: float | None = Field(None, description="new score to end at; none = as it was")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = as it was")
+    threads: int | None = Field(
+        None, ge=1, le=4096, description="CPU threads; none = as it was, which repeats the run bit by bit"
+    )
+
+
+SPEC = Spec(
+    ResumeOptions,
+    "drivetrain resume RUN",
+    "Go on from the newest valid checkpoint, exactly as if never stopped.",
+    positionals=("run",),
+)
+
+
+def main(argv: list[str]) -> Result:
+    """Resume a run."""
+    parsed = parse(SPEC, argv)
+    run = open_run(parsed.words[0])
+    try:
+        session, ended = _start(run, parsed.options)
+    except BaseException:
+        run.close()
+        raise
+    if ended:
+        return session.leave("reached")
+    return session.train()
+
+
+def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
+    """The session as its checkpoint left it, and whether it had reached its target and nothing more is asked for."""
+    from drivetrain.agents.checkpoint import choose_checkpoint, load_model, load_trainer
+    from drivetrain.device import choose_device, set_threads
+    from drivetrain.learner import build_learner
+    from drivetrain.progress import make_progress
+    from drivetrain.session import Plan, RunState, Session
+
+    record = read_run_config(run.path)
+    algo, env = task_words([str(record.get("algo")), str(record.get("env"))])
+    options = _renewed(from_record(train_spec(algo, env), record, run.path / "config.json"), asked)
+    chosen = choose_checkpoint(run.checkpoints, "last", resumable=True)
+    choose_device(part_of(options, RunOptions).device)
+    set_threads(part_of(options, RunOptions).threads)
+    learner = build_learner(options)
+    learner.agent.policy.load_state_dict(load_model(chosen.path))
+    tensors, values = load_trainer(chosen.path)
+    learner.agent.load_trainer_state(tensors, values["agent"])
+    state = RunState.from_values(values["run"])
+    ended = state.reached and asked.steps is None and asked.stop_at is None
+    if state.reached and not ended:  # a target that was reached does not stop the run a second time
+        options, state.reached = options.model_copy(update={"stop_at": asked.stop_at}), False
+    settings = part_of(options, RunOptions)
+    plan = Plan(settings.steps, settings.stop_at, settings.eval_every, settings.checkpoint_every)
+    write_config(run, algo, env, options)
+    progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
+    session = Session(learner.agent, run, plan, learner.validate, progress, state)
+    progress.note(_where_from(run, chosen, state, ended))
+    return session, ended
+
+
+def _renewed(options: BaseModel, asked: ResumeOptions) -> BaseModel:
+    changes: dict[str, Any] = asked.model_dump(exclude_none=True)
+    if asked.device == "auto":
+        changes.pop("device")
+    return options.model_copy(update=changes)
+
+
+def _where_from(run: RunDir, chosen: Checkpoint, state: RunState, ended: bool) -> str:
+    newer = [path.name for path in run.checkpoints.glob("step_*") if path.name > chosen.path.name]
+    lines = [f"warning: {name} is damaged and was passed over" for name in sorted(newer)]
+    if ended:
+        lines.append(f"the target was reached at step {chosen.step:,}; go on with --steps N or --stop-at SCORE")
+    else:
+        lines.append(f"going on from step {chosen.step:,}, {state.seconds:.0f} s of training so far")
+    return "\n".join(lines)

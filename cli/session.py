@@ -1,0 +1,334 @@
+"""One training run from its first update to its last: records, validations, checkpoints and the way it ends.
+
+Everything here decides on steps, never on the clock, so that a run that was stopped and resumed takes the same
+decisions as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from drivetrain.agents.checkpoint import NonFiniteError, prune_checkpoints, save_checkpoint, sweep_debris
+from drivetrain.agents.evaluate import Scores
+from drivetrain.clock import process_seconds
+from drivetrain.envs.errors import UserError
+from drivetrain.journal import EvalFile, MetricsFile
+from drivetrain.output import Failure, Result
+from drivetrain.progress import Progress, Snapshot
+from drivetrain.rundir import RunDir, run_name
+from drivetrain.stopping import StopRequest
+from drivetrain.trackers import LocalMirror
+
+__all__ = ["FIRST_VALIDATION_SEED", "Agent", "Plan", "RunState", "Session"]
+
+FIRST_VALIDATION_SEED = 1_000_000_000
+VALIDATION_EPISODES = 100
+NEAR_TARGET = 0.05  # a validation is worth its time when training is this close to the target
+EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 4, 6, 75
+
+
+class Agent(Protocol):
+    """What a session needs of a learner."""
+
+    policy: nn.Module
+
+    @property
+    def steps(self) -> int:
+        """Decisions so far, all lanes together."""
+
+    @property
+    def frames(self) -> int:
+        """Simulator frames so far."""
+
+    def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
+        """Train until ``steps >= total_steps``; yields the metrics of each update."""
+
+    def trainer_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What an exact continuation needs beside the policy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a run validates, stores and ends; all in steps."""
+
+    steps: int
+    stop_at: float | None = None  # validation score that ends the run
+    eval_every: int | None = None
+    checkpoint_every: int | None = None
+    retry_after: int = 0  # steps between a failed validation for `stop_at` and the next
+
+
+@dataclass
+class RunState:
+    """What a session remembers beside the agent; stored with every checkpoint."""
+
+    seq: int = 0
+    seconds: float = 0.0  # of rollouts and updates
+    eval_seconds: float = 0.0
+    score: float | None = None  # of the last validation: what is reported
+    rank: float | None = None  # of the last validation: what checkpoints are compared by
+    best: float | None = None  # highest rank so far
+    evaluated_at: int = -1  # step of the last validation, -1 before the first
+    missed_at: int = -1  # step of the last validation that missed `stop_at`
+    confirmations: int = 0  # second validation sets used up so far
+    reached: bool = False  # whether `stop_at` was reached
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> RunState:
+        """From what ``asdict`` gave; unknown keys are ignored, missing ones are as at the start."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+class Session:
+    """Runs an agent in a run folder.
+
+    Args:
+        agent: what learns.
+        run: where it is written; locked by this process.
+        plan: when to validate, store and stop.
+        validate: (first seed, episodes) -> Scores of the present policy, without exploration.
+        progress: who is told.
+        state: None for a new run, else that of the checkpoint the agent was restored from.
+        mirror: one that was started before.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        run: RunDir,
+        plan: Plan,
+        validate: Callable[[int, int], Scores],
+        progress: Progress,
+        state: RunState | None = None,
+        mirror: LocalMirror | None = None,
+    ) -> None:
+        self.agent, self.run, self.plan, self.validate, self.progress = agent, run, plan, validate, progress
+        resumed = state is not None
+        self.state = state or RunState()
+        sweep_debris(run.checkpoints)
+        self.metrics = MetricsFile(run.path / "metrics.jsonl", self.state.seq if resumed else None)
+        self.metrics.seq = self.state.seq
+        self.evals = EvalFile(run.path / "eval.csv", agent.steps if resumed else None)
+        self.mirror = mirror or LocalMirror(run.path, self.state.seq, agent.steps if resumed else -1)
+        self.validation: dict[str, Any] = {}
+        self.unstored: OSError | None = None
+        self.saved_at = agent.steps if resumed else -1
+
+    def train(self) -> Result:
+        """Train to the end of the plan.
+
+        Raises:
+            Failure: diverged (4), storage failed at the end (6), or whatever stopped the agent.
+        """
+        status = "failed"
+        try:
+            with StopRequest(lambda: self._say("stopping after this update; once more stops at once")) as stop:
+                if self.saved_at < 0:
+                    self._save()  # from here on the run can be resumed, however it ends
+                status = self._loop(stop)
+                if status == "done" and self._owes_a_score():
+                    self._record({}, self._validate_first())
+                self._save()
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except Exception as error:
+            status = "diverged" if isinstance(error, (Diverged, NonFiniteError)) else "failed"
+            self._close(status)
+            cause = Diverged(self.agent.steps, error) if isinstance(error, NonFiniteError) else error
+            raise Failure(cause, self.result(status)) from error
+        failure = self._close(status)
+        if failure is not None:
+            raise Failure(failure, self.result("failed"))
+        return Result(self.result(status), EXIT_INTERRUPTED if status == "interrupted" else 0)
+
+    def leave(self, status: str) -> Result:
+        """End without training: nothing was left to do."""
+        failure = self._close(status)
+        if failure is not None:
+            raise Failure(failure, self.result("failed"))
+        return Result(self.result(status))
+
+    def result(self, status: str) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        state = self.state
+        return {
+            "run": run_name(self.run.path),
+            "status": status,
+            "steps": self.agent.steps,
+            "frames": self.agent.frames,
+            "seconds": round(state.seconds, 3),
+            "eval_seconds": round(state.eval_seconds, 3),
+            "wall_seconds": round(process_seconds(), 3),
+            "steps_per_s": round(self.agent.steps / state.seconds, 1) if state.seconds > 0 else 0.0,
+            "score": state.score,
+        }
+
+    def _loop(self, stop: StopRequest) -> str:
+        """Updates until the plan is fulfilled; returns the status."""
+        updates = self.agent.iterate(self.plan.steps)
+        while not stop.requested:
+            before = self.agent.steps
+            began = time.monotonic()
+            metrics = next(updates, None)
+            self.state.seconds += time.monotonic() - began
+            if metrics is None:
+                return "done"
+            _refuse_divergence(metrics, self.agent.steps, self._record)
+            reached, evaluation = self._validations(before, metrics)
+            self._record(metrics, evaluation)
+            improved = bool(evaluation) and self._is_best()
+            if improved or _crossed(before, self.agent.steps, self.plan.checkpoint_every):
+                self._save()
+            snapshot = Snapshot(self.agent.steps, self.plan.steps, self.state.seconds, metrics, self.validation)
+            self.progress.show(snapshot)
+            if reached:
+                return "reached"
+        return "interrupted"
+
+    def _validations(self, before: int, metrics: Mapping[str, float]) -> tuple[bool, dict[str, float]]:
+        """Validate where the plan asks for it. Returns (target reached, eval/… metrics, empty without one)."""
+        close = self._is_close(metrics)
+        if not close and not _crossed(before, self.agent.steps, self.plan.eval_every):
+            return False, {}
+        evaluation = self._validate_first()
+        target = self.plan.stop_at
+        if target is None or not close:
+            return False, evaluation
+        if evaluation["eval/mean"] >= target:
+            # a set that was passed by luck must not end the run: tracks never used before have the last word
+            first = FIRST_VALIDATION_SEED + VALIDATION_EPISODES * (1 + self.state.confirmations)
+            self.state.confirmations += 1
+            confirmed = self._play("confirmation", first)
+            evaluation |= {"eval/confirmed": confirmed.mean}
+            self._judge(confirmed.mean, (evaluation["eval/mean"] + confirmed.mean) / 2)
+            self.state.reached = confirmed.mean >= target
+            if self.state.reached:
+                return True, evaluation
+        self.state.missed_at = self.agent.steps
+        return False, evaluation
+
+    def _is_close(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a validation for ``stop_at`` is worth its time: training is within 5 % of the target."""
+        target, training = self.plan.stop_at, metrics.get("train/return")
+        if target is None or training is None or not math.isfinite(training):
+            return False
+        if metrics.get("train/episodes", VALIDATION_EPISODES) < VALIDATION_EPISODES:
+            return False
+        waited = self.state.missed_at < 0 or self.agent.steps - self.state.missed_at >= self.plan.retry_after
+        return waited and training >= target - NEAR_TARGET * abs(target)
+
+    def _validate_first(self) -> dict[str, float]:
+        """Score the policy on the first validation set; remembers the score."""
+        scores = self._play("validation", FIRST_VALIDATION_SEED)
+        self.state.evaluated_at = self.agent.steps
+        self._judge(scores.mean, scores.mean)
+        self.validation = {
+            "eval/mean": scores.mean,
+            "eval/min": scores.min,
+            "eval/p10": scores.p10,
+            "eval/sd": scores.sd,
+            "eval/failures": scores.failures(),
+        }
+        return dict(self.validation)
+
+    def _owes_a_score(self) -> bool:
+        """Whether the last weights were not validated although the plan validates at all."""
+        validates = self.plan.eval_every is not None or self.plan.stop_at is not None
+        return validates and self.state.evaluated_at != self.agent.steps
+
+    def _is_best(self) -> bool:
+        """Whether the last validation is the best so far; remembers it."""
+        rank, best = self.state.rank, self.state.best
+        if rank is None or (best is not None and rank < best):
+            return False
+        self.state.best = rank
+        return True
+
+    def _judge(self, score: float, rank: float) -> None:
+        """Note the outcome of a validation; ``rank`` is the mean over all its tracks."""
+        self.state.score, self.state.rank = score, rank
+
+    def _play(self, group: str, first: int) -> Scores:
+        began = time.monotonic()
+        scores = self.validate(first, VALIDATION_EPISODES)
+        self.state.eval_seconds += time.monotonic() - began
+        rows = zip(scores.seeds, scores.scores, scores.frames, strict=True)
+        self.evals.append(self.agent.steps, group, rows)
+        return scores
+
+    def _record(self, metrics: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> None:
+        times = {"time/steps_per_s": self.agent.steps / self.state.seconds if self.state.seconds > 0 else 0.0}
+        values = dict(metrics) | dict(evaluation or {}) | times | {"time/eval_seconds": self.state.eval_seconds}
+        self.metrics.append(self.agent.steps, self.agent.frames, self.state.seconds, values)
+        self.state.seq = self.metrics.seq
+
+    def _save(self) -> None:
+        """Store a checkpoint of the present step; a full disk is survived, the next one tries again."""
+        if self.saved_at == self.agent.steps:
+            return
+        tensors, values = self.agent.trainer_state()
+        score = self.state.rank if self.state.evaluated_at == self.agent.steps else None
+        info = {"frames": self.agent.frames, "seconds": self.state.seconds, "seq": self.state.seq}
+        values = {"agent": values, "run": asdict(self.state)}
+        weights = self.agent.policy.state_dict()
+        try:
+            save_checkpoint(self.run.checkpoints, self.agent.steps, weights, tensors, values, info, score)
+            self.saved_at, self.unstored = self.agent.steps, None
+            prune_checkpoints(self.run.checkpoints)
+        except FileExistsError:
+            self.saved_at, self.unstored = self.agent.steps, None
+        except OSError as error:
+            self.unstored = error
+            self._say(f"warning: checkpoint of step {self.agent.steps} not stored ({error.strerror}); going on")
+
+    def _close(self, status: str) -> UserError | None:
+        """Close all files; returns what could not be stored."""
+        self.progress.close()
+        failure = self.unstored
+        with contextlib.suppress(OSError):
+            self.run.write_json("result.json", self.result(status))
+        for file in (self.metrics, self.evals):
+            try:
+                file.close()
+            except OSError as error:
+                failure = error
+        warning = self.mirror.close()
+        if warning:
+            self._say(f"warning: {warning}")
+        self.run.close()
+        if failure is None:
+            return None
+        what = f"the run {self.run.path} could not be stored completely"
+        fix = f"free space, then `drivetrain resume {run_name(self.run.path)}`"
+        return UserError(what, got=failure.strerror, fix=fix, code=EXIT_STORAGE)
+
+    def _say(self, text: str) -> None:
+        self.progress.note(text)
+
+
+class Diverged(UserError):
+    """A loss or weight is no longer a number (code 4)."""
+
+    def __init__(self, step: int, what: object) -> None:
+        fix = "lower the learning rate or clip gradients harder; the last good checkpoint is kept"
+        super().__init__(f"training diverged at step {step}", got=what, fix=fix, code=EXIT_DIVERGED)
+
+
+def _refuse_divergence(metrics: Mapping[str, float], step: int, record: Callable[[Mapping[str, float]], None]) -> None:
+    bad = [name for name, value in metrics.items() if name.startswith("loss/") and not math.isfinite(value)]
+    if bad:
+        record(metrics)
+        raise Diverged(step, f"{bad[0]} = {metrics[bad[0]]}")
+
+
+def _crossed(before: int, now: int, every: int | None) -> bool:
+    """Whether a multiple of ``every`` lies in (before, now]."""
+    return every is not None and now // every > before // every

@@ -1,0 +1,179 @@
+"""``drivetrain train ALGO ENV``: from a command line to a run folder with a trained driver in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, create_model
+
+from drivetrain.envs.errors import UserError, nearest
+from drivetrain.options import Options, Parsed, Spec, parse
+from drivetrain.output import Result
+from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
+from drivetrain.trackers import LocalMirror
+
+if TYPE_CHECKING:
+    from drivetrain.session import Session
+
+__all__ = ["RunOptions", "TaskOptions", "main", "part_of", "task_words", "train_spec", "write_config"]
+
+MODEL = TypeVar("MODEL", bound=BaseModel)
+
+ALGORITHMS, ALGORITHMS_NOT_BUILT = ("ppo",), ("dqn",)
+ENVIRONMENTS = {"racing": "racing", "drivetrain/Racing-v0": "racing"}
+# options and values that are not built yet; () = the whole option
+UNBUILT: dict[str, tuple[str, ...]] = {
+    "obs": ("lidar", "pixels"),
+    "encoder": ("cnn", "resnet"),
+    "core": ("gru", "lstm", "transformer"),
+    "backend": ("sb3",),
+    "track": ("wandb", "offline"),
+    "video_every": (),
+    "env_args": (),
+    "import": (),
+}
+RECORDED = ("version", "algo", "env")  # keys of config.json that are no options; --config takes such a file
+
+
+class TaskOptions(Options):
+    """What the driver sees, does and is scored by"""
+
+    obs: Literal["state"] = Field("state", description="what the driver sees")
+    actions: Literal["continuous", "pedals", "discrete", "macro"] = Field(
+        "continuous", description="what it can do: three controls, steer and pedals, 5 choices, or 15 choices"
+    )
+    frame_skip: int = Field(1, ge=1, le=100, description="frames an action is held for, 0.02 s each")
+    lap_rule: Literal["all", "percent"] = Field("all", description="tiles a finished lap needs: all, or 95 percent")
+
+
+class RunOptions(Options):
+    """The run"""
+
+    steps: int = Field(20_000_000, ge=1, description="length of the training: decisions, all cars together")
+    stop_at: float | None = Field(None, description="end early, once this mean score holds on two sets of 100 tracks")
+    seed: int = Field(0, ge=0, le=2**62, description="of weights, tracks and exploration")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; none = one per core")
+    name: str | None = Field(None, description="name of the run in runs/, or a path; none = made from the time")
+    init_from: str | None = Field(None, description="run whose weights to begin with")
+    eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
+    checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
+    track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
+    encoder: Literal["mlp"] = Field("mlp", json_schema_extra={"hidden": True})
+    core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
+    backend: Literal["native"] = Field("native", json_schema_extra={"hidden": True})
+
+
+def main(argv: list[str]) -> Result:
+    """Train a driver."""
+    if not argv or argv[0] in ("--help", "-h"):
+        argv = ["ppo", "racing", "--help"] if argv else []
+    algo, env = task_words(argv)
+    parsed = parse(train_spec(algo, env), argv[2:])
+    _check_record(parsed.extras, algo, env)
+    run_options = part_of(parsed.options, RunOptions)
+    typed = parsed.source["name"] == "flag"
+    check_new_name(run_options.name, typed)
+    if run_options.init_from is not None:
+        _check_source(parsed, run_options.init_from)
+    run = create_run(run_options.name, f"{algo}-{env}-{run_options.seed}", typed)
+    mirror = LocalMirror(run.path)  # first of all: it loads its libraries while this process loads torch
+    try:
+        session = _start(run, mirror, parsed.options, algo, env, ["train", *argv])
+    except BaseException:  # an interrupt too: nothing half-made stays behind
+        mirror.abandon()
+        run.discard()
+        raise
+    return session.train()
+
+
+def train_spec(algo: str, env: str) -> Spec[Any]:
+    """The options of ``train ALGO ENV``: the run, the task, and every field of the algorithm's config."""
+    from drivetrain.agents.config import PRESETS, PPOConfig
+
+    model = create_model("TrainOptions", __base__=(RunOptions, TaskOptions, PPOConfig))
+    return Spec(
+        model,
+        f"drivetrain train {algo} {env}",
+        f"Train a driver with {algo.upper()} on {env}; everything about it goes to a folder below runs/.",
+        preset=PRESETS.get((algo, env), {}),
+        config=True,
+        file_extras=RECORDED,
+        unbuilt=UNBUILT,
+    )
+
+
+def part_of(options: BaseModel, model: type[MODEL]) -> MODEL:
+    """The fields of ``model`` out of a flat set of options."""
+    return model(**{name: getattr(options, name) for name in model.model_fields})
+
+
+def write_config(run: RunDir, algo: str, env: str, options: BaseModel) -> None:
+    """config.json: every option as resolved, but the run's name, which is that of its folder."""
+    from drivetrain import __version__
+
+    recorded = options.model_dump(mode="json", exclude={"name"})
+    run.write_json("config.json", {"version": __version__, "algo": algo, "env": env} | recorded)
+
+
+def task_words(argv: list[str]) -> tuple[str, str]:
+    """The algorithm and the environment, both checked."""
+    if len(argv) < 2 or argv[0].startswith("-") or argv[1].startswith("-"):
+        got = " ".join(argv[:2]) or "nothing"
+        raise UserError("ALGO ENV come first", got=got, fix="write `drivetrain train ppo racing [options]`")
+    algo, env = argv[0], argv[1]
+    if algo in ALGORITHMS_NOT_BUILT:
+        raise UserError(f"train {algo} is not built yet", got=algo, allowed=ALGORITHMS)
+    if algo not in ALGORITHMS:
+        near = nearest(algo, ALGORITHMS)
+        raise UserError("unknown algorithm", got=algo, allowed=ALGORITHMS, fix=f"did you mean {near or 'ppo'}?")
+    if env not in ENVIRONMENTS:
+        raise _unknown_environment(env)
+    return algo, ENVIRONMENTS[env]
+
+
+def _unknown_environment(env: str) -> UserError:
+    from gymnasium.envs.registration import registry
+
+    if env in registry:
+        return UserError(f"training on {env} is not built yet", got=env, allowed=("racing",), fix="train on racing")
+    near = nearest(env, [*ENVIRONMENTS, *registry])
+    return UserError("unknown environment", got=env, allowed=("racing",), fix=f"did you mean {near or 'racing'}?")
+
+
+def _check_record(extras: Mapping[str, object], algo: str, env: str) -> None:
+    """A config.json given as --config must be of the same algorithm and environment."""
+    for key, wanted in (("algo", algo), ("env", env)):
+        if extras.get(key, wanted) != wanted:
+            raise UserError(f"the config file is for another {key}", got=extras[key], allowed=wanted)
+
+
+def _check_source(parsed: Parsed[Any], init_from: str) -> None:
+    if parsed.source["init_from"] == "file" and "/" in init_from:
+        fix = "give --init-from on the command line"
+        raise UserError("a run named in a file cannot be a path", got=init_from, fix=fix)
+    find_run(init_from)
+
+
+def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, algo: str, env: str, argv: list[str]) -> Session:
+    """Everything between a valid command line and the first update."""
+    from drivetrain.device import choose_device, set_threads
+    from drivetrain.learner import begin_from, build_learner
+    from drivetrain.progress import make_progress
+    from drivetrain.provenance import code_record
+    from drivetrain.rundir import run_name
+    from drivetrain.session import Plan, Session
+
+    device = choose_device(part_of(options, RunOptions).device)
+    threads = set_threads(part_of(options, RunOptions).threads)
+    options = options.model_copy(update={"device": device, "threads": threads})
+    write_config(run, algo, env, options)
+    run.write_json("code.json", code_record(device, threads, argv))
+    learner = build_learner(options)
+    settings = part_of(options, RunOptions)
+    if settings.init_from is not None:
+        begin_from(learner.agent, settings.init_from)
+    plan = Plan(settings.steps, settings.stop_at, settings.eval_every, settings.checkpoint_every)
+    progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
+    return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)
