@@ -119,11 +119,9 @@ class EvalFile:
         if self._file._end == 0:
             self._file.append(EVAL_HEADER)
 
-    def append(
-        self, step: int, group: str, seeds: Iterable[int], scores: Iterable[float], frames: Iterable[int]
-    ) -> None:
-        """Add the episodes of one validation; ``group`` says which set of tracks it was."""
-        for seed, score, length in zip(seeds, scores, frames, strict=True):
+    def append(self, step: int, group: str, episodes: Iterable[tuple[int, float, int]]) -> None:
+        """Add one validation: (seed, score, frames) of each episode; ``group`` says which set of tracks it was."""
+        for seed, score, length in episodes:
             self._file.append(f"{step},{group},{seed},{score:.3f},{length}")
 
     def close(self) -> None:
