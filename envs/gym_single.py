@@ -183,7 +183,7 @@ class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
     def _show(self) -> None:
         if self._window is None:
             self._window = Window(RENDER_SIZES["human"], "drivetrain/Racing-v0", must_be_seen=False)
-        self._window.keys()  # an unread queue would make the desktop call the window dead
+        self._window.pressed()  # an unread queue would make the desktop call the window dead
         surface = self._painter().draw(self.tracks, self.car_state())
         self._window.show(surface, 1 / (DT * self.config.frame_skip))
 

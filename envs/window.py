@@ -30,7 +30,7 @@ class Window:
     def __init__(self, size: tuple[int, int], title: str, must_be_seen: bool = True) -> None:
         pygame = load_pygame()
         if must_be_seen:
-            _require_display()
+            require_display()
         try:
             pygame.display.init()
             unseen = pygame.display.get_driver() in UNSEEN and not os.environ.get("SDL_VIDEODRIVER")
@@ -51,7 +51,7 @@ class Window:
         self._pygame.display.flip()
         self._clock.tick(fps)
 
-    def keys(self) -> list[str]:
+    def pressed(self) -> list[str]:
         """Names of the keys pressed since the last call, as pygame calls them ("space", "n", "[+]", …).
 
         Closing the window, and nothing else, makes is_open False.
@@ -73,8 +73,12 @@ class Window:
         self.is_open = False
 
 
-def _require_display() -> None:
-    """Refuse before SDL tries: its libraries write their own complaints to stderr."""
+def require_display() -> None:
+    """Refuse where a window cannot be seen, before SDL tries: its libraries write their own complaints to stderr.
+
+    Raises:
+        UserError: there is no display.
+    """
     named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
     if sys.platform.startswith("linux") and not named:
         raise _no_display("neither DISPLAY nor WAYLAND_DISPLAY is set")

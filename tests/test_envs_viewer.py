@@ -136,14 +136,14 @@ def test_a_window_tells_keys_and_that_it_was_closed(tracks, monkeypatch):
     pygame = load_pygame()
     window = Window((320, 240), "test")
     window.show(Viewer((320, 240)).draw(tracks, car_on(tracks, 3)), fps=1000)
-    window.keys()
+    window.pressed()
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_SPACE, unicode=" "))
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_PLUS, unicode="+"))
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_ESCAPE, unicode="\x1b"))
-    assert window.keys() == ["space", "+", "escape"]
+    assert window.pressed() == ["space", "+", "escape"]
     assert window.is_open
     pygame.event.post(pygame.event.Event(pygame.QUIT))
-    assert window.keys() == []
+    assert window.pressed() == []
     assert not window.is_open
     window.close()
     window.close()
