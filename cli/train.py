@@ -52,7 +52,7 @@ class RunOptions(Options):
 
     steps: int = Field(20_000_000, ge=1, description="length of the training: decisions, all cars together")
     stop_at: float | None = Field(None, description="end early, once this mean score holds on two sets of 100 tracks")
-    seed: int = Field(0, ge=0, le=2**62, description="of weights, tracks and exploration")
+    seed: int = Field(0, ge=0, le=10**12, description="of weights, tracks and exploration")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; none = one per core")
     name: str | None = Field(None, description="name of the run in runs/, or a path; none = made from the time")
@@ -60,7 +60,6 @@ class RunOptions(Options):
     eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
     checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
     track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
-    encoder: Literal["mlp"] = Field("mlp", json_schema_extra={"hidden": True})
     core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
     backend: Literal["native"] = Field("native", json_schema_extra={"hidden": True})
 

@@ -1,0 +1,310 @@
+"""The command line end to end, with runs of a few hundred steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetrain import session, train
+from drivetrain.agents.checkpoint import MODEL, TRAINER, VALUES, choose_checkpoint
+from drivetrain.agents.evaluate import Scores
+from drivetrain.agents.metrics import METRICS
+from drivetrain.journal import read_metrics
+from drivetrain.main import main
+
+# 4 cars, 8 steps: 32 steps an update
+TINY = ["--num-envs", "4", "--num-steps", "8", "--num-minibatches", "2", "--num-tracks", "2", "--hidden", "8"]
+TINY += ["--threads", "1", "--device", "cpu"]
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+class NoMirror:
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in (train, session):
+        monkeypatch.setattr(module, "LocalMirror", lambda *_: NoMirror())
+
+
+def call(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[str, Any]:
+    assert main([*argv, "--json"]) == code
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return dict(json.loads(out))
+
+
+def bytes_of(run: str) -> dict[str, bytes]:
+    newest = choose_checkpoint(Path("runs", run, "checkpoints"), "last").path
+    return {name: (newest / name).read_bytes() for name in (MODEL, TRAINER)}
+
+
+def curve(run: str) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in record.items() if name != "seconds" and not name.startswith("time/")}
+        for record in read_metrics(Path("runs", run, "metrics.jsonl"))
+    ]
+
+
+def test_a_run_folder_holds_what_the_contract_says(capsys: pytest.CaptureFixture[str]) -> None:
+    result = call(capsys, "train", "ppo", "racing", *TINY, "--steps", "96", "--name", "r", "--eval-every", "none")
+    assert (result["run"], result["status"], result["steps"]) == ("r", "done", 96)
+    assert {"frames", "seconds", "eval_seconds", "wall_seconds", "steps_per_s", "score"} <= set(result)
+    assert 0 < result["seconds"] < result["wall_seconds"]
+    assert result["steps_per_s"] == pytest.approx(96 / result["seconds"], rel=0.01)
+    folder = Path("runs/r")
+    names = {"config.json", "code.json", "metrics.jsonl", "eval.csv", "checkpoints", "result.json"}
+    assert {path.name for path in folder.iterdir()} == names  # and no lock
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["algo"], config["env"], config["actions"], config["frame_skip"]) == ("ppo", "racing", "pedals", 2)
+    assert (config["obs"], config["lap_rule"], config["num_envs"], config["device"]) == ("state", "all", 4, "cpu")
+    assert "name" not in config
+    code = json.loads((folder / "code.json").read_text())
+    assert code["command"].startswith("drivetrain train ppo racing --num-envs 4")
+    assert code["versions"]["torch"]
+    assert "/" not in re.sub(r"\d+/\d+", "", json.dumps(code))  # no path at all
+
+
+def test_every_logged_name_is_explained_and_the_glossary_lists_exactly_these(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "VALIDATION_EPISODES", 2)
+    # long enough for episodes to end: a hopeless one ends after 100 frames without pay
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "320", "--name", "r", "--stop-at", "-1e4")
+    found = {name for record in curve("r") for name in record} - {"seq", "step", "frames"}
+    assert found
+    assert found <= set(METRICS)
+    rows = re.findall(r"^\| `(\S+)` \| (.+) \|$", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert dict(rows) == METRICS
+    assert len(rows) == len(METRICS)
+
+
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "VALIDATION_EPISODES", 2)
+    plan = [*TINY, "--steps", "256", "--eval-every", "64", "--seed", "3"]
+    call(capsys, "train", "ppo", "racing", *plan, "--name", "whole")
+    record = session.Session._record
+
+    def stop_at_three(self: session.Session, *args: Any) -> None:
+        record(self, *args)
+        if self.state.seq == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(session.Session, "_record", stop_at_three)
+    stopped = call(capsys, "train", "ppo", "racing", *plan, "--name", "parts", code=75)
+    assert (stopped["status"], stopped["steps"]) == ("interrupted", 96)
+    monkeypatch.setattr(session.Session, "_record", record)
+    assert call(capsys, "resume", "parts")["status"] == "done"
+    assert bytes_of("parts") == bytes_of("whole")
+    assert curve("parts") == curve("whole")
+    assert Path("runs/parts/eval.csv").read_bytes() == Path("runs/whole/eval.csv").read_bytes()
+
+
+def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "128", "--eval-every", "none", "--name", "long")
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "short")
+    assert call(capsys, "resume", "short")["steps"] == 64  # nothing left to do
+    assert call(capsys, "resume", "short", "--steps", "128")["steps"] == 128
+    assert bytes_of("short") == bytes_of("long")
+    assert json.loads(Path("runs/short/config.json").read_text())["steps"] == 128
+
+
+def test_resume_passes_over_a_damaged_checkpoint_and_stops_without_a_valid_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = ["train", "ppo", "racing", *TINY, "--eval-every", "none", "--checkpoint-every", "32"]
+    call(capsys, *run, "--steps", "96", "--name", "r")
+    whole = bytes_of("r")
+    (Path("runs/r/checkpoints/step_000000000096") / MODEL).write_bytes(b"torn")
+    assert main(["resume", "r"]) == 0
+    assert "step_000000000096 is damaged" in capsys.readouterr().out
+    assert bytes_of("r") == whole
+    assert [record["seq"] for record in curve("r")] == [1, 2, 3]
+    for checkpoint in Path("runs/r/checkpoints").glob("step_*"):
+        (checkpoint / VALUES).write_text("{}")
+    assert main(["resume", "r"]) == 3
+    assert capsys.readouterr().err.startswith("error: no valid checkpoint in runs/r/checkpoints")
+
+
+def test_a_reached_target_ends_a_run_until_more_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fine(*args: Any) -> Scores:
+        return Scores((1, 2), (500.0, 500.0), (9, 9), 0.0)
+
+    monkeypatch.setattr("drivetrain.learner.play_twin", fine)
+    monkeypatch.setattr(session, "VALIDATION_EPISODES", 2)
+    argv = ["train", "ppo", "racing", *TINY, "--name", "r", "--stop-at", "-1000", "--steps", "5000"]
+    reached = call(capsys, *argv)
+    assert (reached["status"], reached["score"]) == ("reached", 500.0)
+    again = call(capsys, "resume", "r")
+    assert (again["status"], again["steps"], again["score"]) == ("reached", reached["steps"], 500.0)
+    further = call(capsys, "resume", "r", "--steps", str(reached["steps"] + 64))
+    assert (further["status"], further["steps"]) == ("done", reached["steps"] + 64)
+
+
+def test_a_run_can_begin_with_the_weights_of_another(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["train", "ppo", "racing", *TINY, "--eval-every", "none", "--steps", "32"]
+    call(capsys, *run, "--name", "a")
+    call(capsys, *run, "--name", "b", "--init-from", "a", "--checkpoint-every", "1")
+    first = Path("runs/b/checkpoints/step_000000000000") / MODEL
+    assert first.read_bytes() == bytes_of("a")[MODEL]
+    wrong = [*run, "--name", "c", "--init-from", "a", "--hidden", "16"]
+    assert main(wrong) == 2
+    assert "another shape" in capsys.readouterr().err
+    assert not Path("runs/c").exists()
+
+
+def test_the_record_of_a_run_repeats_it(capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "a")
+    call(capsys, "train", "ppo", "racing", "--config", "runs/a/config.json", "--name", "b")
+    assert bytes_of("a") == bytes_of("b")
+
+
+def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "r")
+    scores = call(capsys, "evaluate", "r", "--episodes", "3", "--seed", "5", "--csv", "out.csv")
+    assert (scores["env"], scores["episodes"], scores["seeds"]) == ("racing", 3, [5, 6, 7])
+    assert scores["mean"] == pytest.approx(sum(scores["scores"]) / 3, abs=1e-3)
+    assert {"sd", "min", "p10", "failures", "seconds"} <= set(scores)
+    assert len(Path("out.csv").read_text().splitlines()) == 4
+    (row,) = [row for row in call(capsys, "runs")["runs"] if row["run"] == "r"]
+    assert (row["algo"], row["steps"], row["status"], row["best"]) == ("ppo", 64, "done", None)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        ([], 2, ["ALGO ENV", "drivetrain train ppo racing"]),
+        (["pop", "racing"], 2, ["unknown algorithm", "got pop", "allowed ppo", "did you mean ppo"]),
+        (["dqn", "racing"], 2, ["train dqn is not built yet"]),
+        (["ppo", "racign"], 2, ["unknown environment", "got racign", "did you mean racing"]),
+        (["ppo", "CartPole-v1"], 2, ["not built yet", "allowed racing"]),
+        (["ppo", "racing", "--num-env", "3"], 2, ["did you mean --num-envs"]),
+        (["ppo", "racing", "--num-envs", "zero"], 2, ["--num-envs must be a whole number"]),
+        (["ppo", "racing", "--num-minibatches", "7"], 2, ["num_minibatches=7 must divide"]),
+        (["ppo", "racing", "--obs", "pixels"], 2, ["--obs pixels is not built yet", "allowed state"]),
+        (["ppo", "racing", "--encoder", "cnn"], 2, ["--encoder cnn is not built yet"]),
+        (["ppo", "racing", "--core", "gru"], 2, ["not built yet"]),
+        (["ppo", "racing", "--backend", "sb3"], 2, ["not built yet"]),
+        (["ppo", "racing", "--track", "wandb"], 2, ["not built yet"]),
+        (["ppo", "racing", "--env-args", "x"], 2, ["not built yet"]),
+        (["ppo", "racing", "--import", "os"], 2, ["--import is not built yet"]),
+        (["ppo", "racing", "--video-every", "5"], 2, ["not built yet"]),
+        (["ppo", "racing", "--device", "tpu"], 2, ["allowed auto, cpu, cuda"]),
+        (["ppo", "racing", "--init-from", "nobody"], 2, ["no such run", "got nobody"]),
+        (["ppo", "racing", "--name", "expert"], 2, ["unsuitable run name"]),
+        (["ppo", "racing", "--name", "/proc/nowhere/run"], 2, ["cannot write /proc/nowhere"]),
+        (["ppo", "racing", "--config", "absent.toml"], 2, ["cannot read the config file absent.toml"]),
+    ],
+)
+def test_wrong_input_is_one_line_a_code_and_nothing_left_behind(
+    capsys: pytest.CaptureFixture[str], argv: list[str], code: int, words: list[str]
+) -> None:
+    assert main(["train", *argv]) == code
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    for word in words:
+        assert word in said.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_cuda_where_there_is_none_is_refused_and_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert main(["train", "ppo", "racing", "--device", "cuda"]) == 2
+    assert "use --device cpu" in capsys.readouterr().err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_an_existing_run_is_refused_and_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs/r").mkdir(parents=True)
+    Path("runs/r/precious").write_text("x")
+    assert main(["train", "ppo", "racing", "--name", "r"]) == 2
+    assert "drivetrain resume r" in capsys.readouterr().err
+    assert Path("runs/r/precious").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["evaluate", "nobody"], ["no such run"]),
+        (["evaluate", "expert", "--env", "CarRacing"], ["unknown environment", "CarRacing-v3"]),
+        (["evaluate", "expert", "--env", "CartPole-v1"], ["other spaces", "allowed racing, CarRacing-v3"]),
+        (["evaluate", "expert", "--actions", "macro"], ["the expert cannot drive"]),
+        (["evaluate", "random", "--episodes", "0"], ["--episodes"]),
+        (["evaluate", "random", "--csv", "/proc/x/y.csv"], ["cannot write"]),
+        (["evaluate"], ["WHO is missing"]),
+        (["resume", "nobody"], ["no such run"]),
+        (["resume"], ["RUN is missing"]),
+        (["compare", "a", "b"], ["not built yet"]),
+        (["evalaute", "x"], ["unknown verb", "did you mean `drivetrain evaluate`"]),
+        (["--steps", "5"], ["the verb comes first"]),
+    ],
+)
+def test_wrong_input_to_other_verbs(capsys: pytest.CaptureFixture[str], argv: list[str], words: list[str]) -> None:
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    for word in words:
+        assert word in said
+
+
+def test_under_json_an_error_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "nobody", "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["code"] == 2
+    assert said.err.startswith("error: no such run")
+
+
+def test_a_killed_trainer_can_be_resumed(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "drivetrain", "train", "ppo", "racing", *TINY, "--name", "r"]
+    argv += ["--eval-every", "none", "--checkpoint-every", "32", "--steps", "1e9"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        deadline = time.monotonic() + 60
+        while len(read_metrics(Path("runs/r/metrics.jsonl"))) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        child.kill()
+    newest = choose_checkpoint(Path("runs/r/checkpoints"), "last", resumable=True)
+    reached = len(read_metrics(Path("runs/r/metrics.jsonl"))) * 32
+    assert reached - 64 <= newest.step <= reached  # at most the update being stored and the one after it
+    assert main(["resume", "r", "--steps", str(newest.step + 64)]) == 0
+    assert [record["seq"] for record in curve("r")] == list(range(1, newest.step // 32 + 3))
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = "import sys; from drivetrain.main import main; main(['--help']); "
+    code += "print([m for m in ('torch', 'pydantic', 'numba', 'pygame', 'matplotlib', 'rich') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+    for verb in ("train", "resume", "evaluate", "watch", "record", "parity", "runs", "doctor"):
+        assert f"\n  {verb}" in out
+    for verb in ("pretrain", "compare", "export", "bench"):
+        assert verb not in out
+
+
+@pytest.mark.parametrize("verb", ["train", "resume", "evaluate", "runs", "doctor"])
+def test_every_verb_has_a_help_page_without_torch(verb: str) -> None:
+    code = f"import sys; from drivetrain.main import main; \ntry: main(['{verb}', '--help'])\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.startswith(f"usage: drivetrain {verb}")
+    assert "(default" in out
+    assert out.splitlines()[-1] == "False"
