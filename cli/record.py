@@ -50,15 +50,16 @@ def main(argv: list[str]) -> Result:
 
     import torch
 
-    from drivetrain.actors import Drive, make_driver
+    from drivetrain.drive import Drive
+    from drivetrain.drivers import find_driver
     from drivetrain.envs.viewer import Viewer
     from drivetrain.film import Film
 
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
-    drive = Drive(make_driver(parsed.words[0], options.checkpoint), options.env)
+    drive = Drive(find_driver(parsed.words[0], options.checkpoint), options.env)
     viewer = Viewer(size)
     scores: list[float] = []
-    caption = f"{drive.driver.name} · {options.env}"
+    caption = f"{drive.driver.title} · {options.env}"
     with Film(path, size, FPS) as film:
         for seed in range(options.seed, options.seed + options.episodes):
             for tracks, state in drive.episode(seed):

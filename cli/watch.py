@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result
 
 if TYPE_CHECKING:
-    from drivetrain.actors import Drive
+    from drivetrain.drive import Drive
     from drivetrain.envs.viewer import Viewer
     from drivetrain.envs.window import Window
 
@@ -50,15 +51,18 @@ def main(argv: list[str]) -> Result:
     from drivetrain.record import size_of
 
     size = size_of(options.size) or SIZE
+    who = parsed.words[0]
+    if who == "human":
+        raise UserError("driving by hand is not built yet", got=who, allowed="a run, expert, random")
     require_display()
 
     import torch
 
-    from drivetrain.actors import Drive, make_driver
+    from drivetrain.drive import Drive
+    from drivetrain.drivers import find_driver
 
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
-    who = parsed.words[0]
-    drive = Drive(make_driver(who, options.checkpoint), options.env)
+    drive = Drive(find_driver(who, options.checkpoint), options.env)
     viewer = Viewer(size)
     window = Window(size, f"drivetrain watch {who}: {KEYS}")
     print(KEYS, flush=True)
@@ -127,7 +131,7 @@ class _Show:
                 self.speed = min(max(self.speed + step, 0), len(SPEEDS) - 1)
 
     def _caption(self) -> str:
-        parts = [self.drive.driver.name, self.drive.env_name]
+        parts = [self.drive.driver.title, self.drive.env_name]
         if SPEEDS[self.speed] != 1.0:
             parts.append(f"{SPEEDS[self.speed]:g}x")
         if self.paused:

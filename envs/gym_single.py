@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
-from torch import Tensor
 
-from .actions import action_space, check_action
+from .actions import action_space, check_action, to_controls
 from .errors import UserError, nearest
 from .observe import OBS_LIMIT, OBS_SIZE
-from .sim import Sim, SimConfig
+from .sim import Sim, SimConfig, decide
 from .spec import DT
 from .state import CarState
 from .track import Tracks, build_tracks, generate
@@ -94,6 +93,8 @@ class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self.action_space: Space[Any] = action_space(self.config.actions)
         self._sim: Sim | None = None
         self._running = False
+        self._before: CarState  # the car when the last action was taken
+        self._final: CarState | None = None  # the car where the episode ended
         self._viewer: Viewer | None = None
         self._window: Window | None = None
 
@@ -108,8 +109,8 @@ class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         del options
         super().reset(seed=seed)
         known = -1 if seed is None or seed >= 2**63 else seed  # the track's number, where int64 holds it
-        self._sim = _OneEpisode(build_tracks([generate(self.np_random)], [known]), 1, self.config)
-        self._running = True
+        self._sim = Sim(build_tracks([generate(self.np_random)], [known]), 1, self.config)
+        self._running, self._before, self._final = True, self._sim.state.map(torch.clone), None
         if self.render_mode == "human":
             self._show()
         return self._sim.reset()[0].numpy(), {}
@@ -126,9 +127,17 @@ class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
             raise UserError(what, fix="call reset() first")
         array = np.asarray(action)
         check_action(self.config.actions, array)
-        outcome = self.sim.step(torch.as_tensor(array)[None])
+        batch = torch.as_tensor(array)[None]
+        sim = self.sim
+        for name, kept in vars(self._before).items():
+            kept.copy_(getattr(sim.state, name))
+        outcome = sim.step(batch)
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
-        self._running = not (terminated or truncated)
+        if terminated or truncated:
+            # the simulator is at the start of another episode by now: run the last step once more for its end
+            controls = to_controls(self.config.actions, batch)
+            self._final, _, _ = decide(self.tracks, self._before, sim.lanes, controls, self.config)
+            self._running = False
         if self.render_mode == "human":
             self._show()
         info = {"lap_finished": bool(outcome.lap_finished)} if terminated else {}
@@ -172,7 +181,7 @@ class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     def car_state(self) -> CarState:
         """The car now, as a batch of one on row 0 of `tracks`; after an episode's end, where it ended."""
-        return self.sim.state.map(torch.clone)
+        return (self._final or self.sim.state).map(torch.clone)
 
     def _painter(self) -> Viewer:
         if self._viewer is None and self.render_mode is not None:
@@ -186,11 +195,3 @@ class RacingEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self._window.pressed()  # an unread queue would make the desktop call the window dead
         surface = self._painter().draw(self.tracks, self.car_state())
         self._window.show(surface, 1 / (DT * self.config.frame_skip))
-
-
-class _OneEpisode(Sim):
-    """A simulator that stays where an episode ended, so that its last moment can be drawn."""
-
-    def _restart(self, done: Tensor, next_obs: Tensor) -> Tensor:
-        del done
-        return next_obs

@@ -188,7 +188,9 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
         return self._pool[1]
 
     def _next_episodes(self, mask: Tensor) -> Tensor:
-        return self.sim._restart(mask.to(self.device), self.sim.observe())
+        obs = self.sim._restart(mask.to(self.device), self.sim.observe())
+        self.sim._bind()
+        return obs
 
     def _checked_mask(self, mask: Any, seed: object) -> Tensor:
         mask = torch.as_tensor(mask)

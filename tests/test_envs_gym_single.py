@@ -163,6 +163,7 @@ def test_pictures_show_the_car_where_the_episode_ended():
     assert before.dtype == np.uint8
     drive(env, COAST, 20)
     assert int(env.car_state().frames) == 1000
+    assert env.car_state().visited_count.tolist() == [2]
     assert not np.array_equal(env.render(), before)  # the clock and the score have moved on
     env.close()
 

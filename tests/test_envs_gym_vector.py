@@ -129,6 +129,8 @@ def test_a_mask_restarts_only_the_lanes_it_names():
         env.step(gas(3))
     env.reset(options={"reset_mask": np.array([False, True, False])})
     assert env.car_state().frames.tolist() == [4, 0, 4]
+    env.step(gas(3))
+    assert env.car_state().frames.tolist() == [5, 1, 5]
     for mask in (np.zeros(3, bool), np.ones(2, bool), np.ones(3)):
         with pytest.raises(UserError, match="reset_mask"):
             env.reset(options={"reset_mask": mask})
