@@ -1,0 +1,57 @@
+"""Settings of the learners, and the presets that make `train ALGO ENV` good without tuning (no torch here)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..policies.config import PolicyConfig
+
+
+class PPOConfig(PolicyConfig):
+    """PPO and its network"""
+
+    num_envs: int = Field(1024, ge=1, description="cars simulated at once")
+    num_steps: int = Field(32, ge=1, description="steps of every car between two updates")
+    update_epochs: int = Field(4, ge=1, description="passes over the data of an update")
+    num_minibatches: int = Field(4, ge=1, description="equal parts a pass is cut into")
+    learning_rate: float = Field(1e-3, gt=0, description="first learning rate of Adam")
+    lr_schedule: Literal["constant", "linear", "adaptive"] = Field(
+        "adaptive", description="learning rate: constant, linear to zero over --steps, or steered by the KL divergence"
+    )
+    desired_kl: float = Field(0.01, gt=0, description="KL divergence an epoch that the adaptive schedule aims at, nats")
+    gamma: float = Field(0.99, ge=0, le=1, description="discount of the future, per step")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="decay of generalised advantage estimation, per step")
+    clip_coef: float = Field(0.2, gt=0, description="the probability ratio is clipped to 1 ± this")
+    vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
+    ent_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    target_kl: float | None = Field(None, gt=0, description="KL divergence that ends an update early; none = never")
+    norm_adv: bool = Field(True, description="standardise the advantages of every minibatch")
+    norm_return: bool = Field(True, description="learn standardised returns")
+    norm_obs: bool = Field(True, description="standardise observations by running statistics")
+    random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
+    num_tracks: int = Field(256, ge=1, description="tracks in the training pool")
+    reward: Literal["score", "unbroken"] = Field(
+        "score", description="training pay: the score, or a tile only once all tiles before it were touched"
+    )
+    patience: int = Field(0, ge=0, description="frames without pay after which a training episode ends; 0 = never")
+
+    @model_validator(mode="after")
+    def _check_minibatches(self) -> PPOConfig:
+        batch = self.num_envs * self.num_steps
+        if batch % self.num_minibatches:
+            raise ValueError(f"num_minibatches={self.num_minibatches} must divide num_envs*num_steps={batch}")
+        return self
+
+
+PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("ppo", "racing"): {"actions": "pedals", "frame_skip": 2, "reward": "unbroken", "patience": 100},
+}
+"""(algorithm, environment) → options that differ from their defaults"""
+
+TRAINING_SEEDS = 2_000_000_000
+"""track seeds from here on are for training; lower ones are for tests and validation"""
+POOL_STRIDE = 1_000
+"""training seeds set aside for each seed of a run"""

@@ -1,0 +1,201 @@
+"""Proximal policy optimisation (Schulman et al. 2017) on batched environments.
+
+Reading order: `update_once` is one round: collect a rollout, estimate values and advantages, then several epochs of
+minibatches on the clipped loss. Shapes: T steps, B environments, N = T·B samples, O observation size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..policies.build import build_policy
+from ..policies.heads import Distribution
+from ..policies.policy import Policy
+from .config import PPOConfig
+from .returns import gae
+from .rollout import BatchedEnv, EpisodeStats, Rollout, collect
+from .schedules import adapt_to_kl, linear
+
+ADAM_EPS = 1e-5
+ENV_PREFIX, OPTIMIZER_PREFIX = "env.", "optimizer."
+
+
+class Batch(NamedTuple):
+    """Samples to learn from."""
+
+    obs: Tensor  # [N, O] standardised
+    raw_action: Tensor  # [N, A] or [N]
+    log_prob: Tensor  # [N] when the action was taken
+    advantage: Tensor  # [N]
+    return_: Tensor  # [N] standardised if norm_return
+
+
+def ppo_loss(pi: Distribution, value: Tensor, batch: Batch, cfg: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Clipped surrogate + value error − entropy bonus (Schulman et al. 2017, eq. 7 and 9), and its parts.
+
+    The KL estimate is mean((ratio − 1) − log ratio) (Schulman 2020, "Approximating KL divergence").
+    """
+    log_ratio = pi.log_prob(batch.raw_action) - batch.log_prob
+    ratio = log_ratio.exp()
+    advantage = batch.advantage
+    if cfg.norm_adv:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    clipped = ratio.clamp(1 - cfg.clip_coef, 1 + cfg.clip_coef)
+    policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
+    value_loss = 0.5 * ((value - batch.return_) ** 2).mean()
+    entropy = pi.entropy().mean()
+    total = policy_loss + cfg.vf_coef * value_loss - cfg.ent_coef * entropy
+    with torch.no_grad():
+        parts = {
+            "loss/total": total.detach(),
+            "loss/policy": policy_loss.detach(),
+            "loss/value": value_loss.detach(),
+            "loss/entropy": entropy.detach(),
+            "diag/approx_kl": (ratio - 1 - log_ratio).mean(),
+            "diag/clip_fraction": ((ratio - 1).abs() > cfg.clip_coef).float().mean(),
+        }
+    return total, parts
+
+
+@torch.no_grad()
+def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig) -> Batch:
+    """Values, advantages and returns of a rollout, flattened to N samples."""
+    steps, envs = rollout.reward.shape
+    normed = policy.obs_norm(rollout.obs.flatten(0, 1))
+    value = policy.value(normed).view(steps, envs)
+    last_value = policy.value(policy.obs_norm(last_obs))
+    # The state after a step is the one the next step acts in, but where an episode was cut off.
+    next_value = torch.cat((value[1:], last_value[None]))
+    cut = rollout.truncated & ~rollout.terminated
+    next_value[cut] = policy.value(policy.obs_norm(rollout.next_obs[cut]))
+    if cfg.norm_return:
+        value, next_value = (policy.return_norm.invert(v[..., None])[..., 0] for v in (value, next_value))
+    advantage = gae(
+        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, cfg.gamma, cfg.gae_lambda
+    )
+    return_ = (advantage + value).flatten()
+    if cfg.norm_return:
+        policy.return_norm.update(return_[:, None])
+        return_ = policy.return_norm(return_[:, None])[:, 0]
+    return Batch(normed, rollout.raw_action.flatten(0, 1), rollout.log_prob.flatten(), advantage.flatten(), return_)
+
+
+class PPOLearner:
+    """Everything that changes while PPO learns, and the round that changes it.
+
+    Args:
+        env: what to learn on; it is reset here.
+        cfg: settings.
+        generator: the learner's own noise, on the environment's device.
+        policy: continue with this one; None builds a fresh one.
+        total_steps: where the linear schedule ends.
+    """
+
+    def __init__(
+        self,
+        env: BatchedEnv,
+        cfg: PPOConfig,
+        generator: torch.Generator,
+        policy: Policy | None = None,
+        total_steps: int = 1,
+    ) -> None:
+        self.env, self.cfg, self.generator, self.total_steps = env, cfg, generator, total_steps
+        if policy is None:
+            spaces = env.single_observation_space, env.single_action_space
+            weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
+            policy = build_policy(*spaces, cfg, weights)
+        self.policy = policy.to(env.device)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), cfg.learning_rate, eps=ADAM_EPS, fused=True)
+        self.rate = cfg.learning_rate
+        self.steps, self.frames, self.updates = 0, 0, 0
+        self.stats = EpisodeStats()
+        self.obs = env.reset()
+
+    def update_once(self) -> dict[str, float]:
+        """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
+        cfg = self.cfg
+        rollout, self.obs = collect(self.env, self.policy, self.obs, cfg.num_steps, self.generator)
+        batch = estimate(self.policy, rollout, self.obs, cfg)
+        metrics = self._optimise(batch)
+        if cfg.norm_obs:
+            # Only now, so that actions were taken and judged through the same normaliser.
+            self.policy.obs_norm.update(rollout.obs.flatten(0, 1))
+        self.steps += rollout.reward.numel()
+        self.frames += int(rollout.frames.sum())
+        self.updates += 1
+        self.stats.add(rollout)
+        return metrics | self.stats.metrics()
+
+    def _optimise(self, batch: Batch) -> dict[str, float]:
+        """Epochs of minibatches; the learning rate follows its schedule."""
+        cfg, size = self.cfg, len(batch.advantage) // self.cfg.num_minibatches
+        if cfg.lr_schedule == "linear":
+            self.rate = linear(cfg.learning_rate, self.steps, self.total_steps)
+        history: list[dict[str, Tensor]] = []
+        for _ in range(cfg.update_epochs):
+            order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
+            epoch = [self._minibatch(Batch(*(x[part] for x in batch))) for part in order.split(size)]
+            history += epoch
+            kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
+            if cfg.lr_schedule == "adaptive":
+                self.rate = adapt_to_kl(self.rate, kl, cfg.desired_kl)
+            if cfg.target_kl is not None and kl > cfg.target_kl:
+                break
+        means = torch.stack([torch.stack(list(parts.values())) for parts in history]).mean(0).tolist()
+        return dict(zip(history[0], means, strict=True)) | {
+            "diag/learning_rate": self.rate,
+            "diag/epochs": len(history) / cfg.num_minibatches,
+        }
+
+    def _minibatch(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of the optimiser."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        pi, value = self.policy.pi_and_value(batch.obs)
+        loss, parts = ppo_loss(pi, value, batch, self.cfg)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.policy.parameters(), self.cfg.max_grad_norm)
+        self.optimizer.step()
+        return parts
+
+    def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
+        """Rounds until at least total_steps steps were taken; yields the metrics of each."""
+        self.total_steps = total_steps
+        while self.steps < total_steps:
+            yield self.update_once()
+
+    def trainer_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What an exact continuation needs beside the policy's weights: tensors, and numbers fit for JSON."""
+        tensors = {ENV_PREFIX + name: value for name, value in self.env.state_tensors().items()}
+        for index, (_, state) in enumerate(self.optimizer.state_dict()["state"].items()):
+            tensors |= {f"{OPTIMIZER_PREFIX}{index}.{name}": value for name, value in state.items()}
+        tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
+        numbers = {"steps": self.steps, "frames": self.frames, "updates": self.updates, "rate": self.rate}
+        return tensors, numbers | {"episodes": self.stats.episodes}
+
+    def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Puts back what trainer_state gave.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        self.env.load_state_tensors(_below(tensors, ENV_PREFIX))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(tensors, OPTIMIZER_PREFIX).items():
+            index, field = name.split(".", 1)
+            state.setdefault(int(index), {})[field] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.generator.set_state(tensors["generator"].cpu())
+        self.obs = tensors["obs"].to(self.env.device)
+        self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
+        self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
+        self.rate = values["rate"]
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
