@@ -172,7 +172,7 @@ class PPOLearner:
     def trainer_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What an exact continuation needs beside the policy's weights: tensors, and numbers fit for JSON."""
         tensors = {ENV_PREFIX + name: value for name, value in self.env.state_tensors().items()}
-        for index, (_, state) in enumerate(self.optimizer.state_dict()["state"].items()):
+        for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{OPTIMIZER_PREFIX}{index}.{name}": value for name, value in state.items()}
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
         numbers = {"steps": self.steps, "frames": self.frames, "updates": self.updates, "rate": self.rate}
