@@ -164,7 +164,7 @@ class LiveBoard:
                 "value loss",
                 _small(metrics.get("loss/value")),
                 "entropy",
-                _small(metrics.get("diag/entropy")),
+                _small(metrics.get("loss/entropy")),
             ),
             (
                 "KL",

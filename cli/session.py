@@ -304,11 +304,21 @@ class Session:
         if warning:
             self._say(f"warning: {warning}")
         self.run.close()
+        self._say(self._farewell(status))
         if failure is None:
             return None
         what = f"the run {self.run.path} could not be stored completely"
         fix = f"free space, then `drivetrain resume {run_name(self.run.path)}`"
         return UserError(what, got=failure.strerror, fix=fix, code=EXIT_STORAGE)
+
+    def _farewell(self, status: str) -> str:
+        """What to do with the run now."""
+        state, name = self.state, run_name(self.run.path)
+        score = f", validation {state.score:.1f}" if state.score is not None else ""
+        line = f"{status}: {self.agent.steps:,} steps in {state.seconds:.1f} s{score}; everything is in {self.run.path}"
+        if status in ("done", "reached"):
+            return f"{line}\nsee it drive: drivetrain watch {name}\nscore it: drivetrain evaluate {name} --env CarRacing-v3"
+        return f"{line}\ngo on: drivetrain resume {name}"
 
     def _say(self, text: str) -> None:
         self.progress.note(text)
