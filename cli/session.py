@@ -317,7 +317,8 @@ class Session:
         score = f", validation {state.score:.1f}" if state.score is not None else ""
         line = f"{status}: {self.agent.steps:,} steps in {state.seconds:.1f} s{score}; everything is in {self.run.path}"
         if status in ("done", "reached"):
-            return f"{line}\nsee it drive: drivetrain watch {name}\nscore it: drivetrain evaluate {name} --env CarRacing-v3"
+            score_it = f"drivetrain evaluate {name} --env CarRacing-v3"
+            return f"{line}\nsee it drive: drivetrain watch {name}\nscore it: {score_it}"
         return f"{line}\ngo on: drivetrain resume {name}"
 
     def _say(self, text: str) -> None:
