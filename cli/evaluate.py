@@ -50,12 +50,12 @@ def main(argv: list[str]) -> Result:
     """Score a driver."""
     parsed = parse(SPEC, argv)
     options = parsed.options
-    env = _environment(options.env)
+    asked = _environment(options.env)
     driver = find_driver(parsed.words[0], options.checkpoint, options.actions, options.frame_skip)
     target = Path(options.csv) if options.csv is not None else None
     if target is not None:
         _check_writable(target)
-    env = env or driver.env
+    env = asked or driver.env
     scores = play(driver, env, range(options.seed, options.seed + options.episodes), options.device)
     if target is not None:
         rows = zip(scores.seeds, scores.scores, scores.frames, strict=True)
@@ -107,8 +107,7 @@ def _environment(env: str | None) -> str | None:
     from gymnasium.envs.registration import registry
 
     if env in registry:
-        fix = "score it where it can drive"
-        raise UserError("this environment has other spaces than racing", got=env, allowed=(TWIN, ORIGINAL), fix=fix)
+        raise UserError("this environment has other spaces than racing", got=env, allowed=(TWIN, ORIGINAL))
     near = nearest(env, [*ENVIRONMENTS, *registry])
     fix = f"did you mean {near}?" if near else None
     raise UserError("unknown environment", got=env, allowed=(TWIN, ORIGINAL), fix=fix)

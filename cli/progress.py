@@ -134,14 +134,14 @@ class LiveBoard:
         from rich.table import Table
 
         last = self._last
-        board = Table.grid(padding=(0, 2), expand=False)
+        board = Table.grid(padding=(0, 1), expand=False)
         for _ in range(3):
             board.add_column(style="dim", no_wrap=True)
-            board.add_column(justify="right", no_wrap=True, min_width=10)
+            board.add_column(justify="right", no_wrap=True, min_width=9)
         for row in self._rows(last):
             board.add_row(*row)
         whole = Table.grid(padding=(0, 0))
-        whole.add_row(ProgressBar(total=max(last.total, 1), completed=last.step, width=72))
+        whole.add_row(ProgressBar(total=max(last.total, 1), completed=last.step, width=74))
         whole.add_row(board)
         return Panel(whole, title=self._title, title_align="left", box=box.ROUNDED, expand=False, border_style="dim")
 

@@ -37,7 +37,9 @@ EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 4, 6, 75
 class Agent(Protocol):
     """What a session needs of a learner."""
 
-    policy: nn.Module
+    @property
+    def policy(self) -> nn.Module:
+        """The network, normalisers included."""
 
     @property
     def steps(self) -> int:
