@@ -75,7 +75,7 @@ check: $(VENV)/.installed
 	@echo "check: lint, format, types and layers are in order"
 
 bench: setup
-	@set -e; for script in benchmarks/*.py; do echo; echo "$$script"; $(PY) "$$script"; done
+	@set -e; for script in benchmarks/[!_]*.py; do echo; echo "$$script"; $(PY) "$$script"; done
 
 links:
 	@rm -rf typings/drivetrain && mkdir -p typings/drivetrain
