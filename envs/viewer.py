@@ -50,6 +50,7 @@ MAP_ROAD, MAP_DRIVEN, MAP_CAR = (150, 156, 168), (92, 190, 255), (255, 92, 82)
 
 GRASS = ROAD.playfield / 20
 EDGE_WIDTH = 0.32
+_KERB = np.array([[ROAD.half_width], [ROAD.half_width + ROAD.kerb_width]])
 MIN_SIZE = (160, 120)
 
 
@@ -66,9 +67,9 @@ class _Road:
     def num_tiles(self) -> int:
         return len(self.centre)
 
-    def offset(self, distance: float | Array) -> Array:
+    def offset(self, distance: float) -> Array:
         """[n, 2] u, points so far to the right of the centre line"""
-        return self.centre + np.multiply(distance, 1.0).reshape(-1, 1) * self.normal
+        return self.centre + distance * self.normal
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Viewer:
         # 32 bits a pixel: shrinking is twice as fast as with 24
         self._big = self._pygame.Surface((2 * self.size[0], 2 * self.size[1]), 0, 32)
         self._small = self._pygame.Surface(self.size, 0, 32)
-        self._road_of: tuple[Tracks, int, _Road] | None = None
+        self._road_of: tuple[Tracks, int, _Road, _Map] | None = None
         self._camera_at: tuple[int, float] | None = None  # (frames, rad) of the last picture
 
     def frame(self, tracks: Tracks, state: CarState, row: int = 0, caption: str = "") -> Array:
@@ -119,22 +120,23 @@ class Viewer:
     def draw(self, tracks: Tracks, state: CarState, row: int = 0, caption: str = "") -> Surface:
         """The picture as a pygame surface, which the next call paints over."""
         car = state.take(state.track.new_tensor([row])).map(lambda x: x.cpu())
-        road = self._road(tracks, int(car.track[0]))
+        road, chart = self._road(tracks, int(car.track[0]))
         visited = car.visited[0, : road.num_tiles].numpy()
         camera = self._camera(car)
         _draw_ground(self._pygame, self._big, camera)
         _draw_road(self._pygame, self._big, camera, road, visited)
         _draw_car(self._pygame, self._big, camera, car)
         self._pygame.transform.smoothscale(self._big, self.size, self._small)
-        _draw_map(self._pygame, self._small, road, visited, car)
+        chart.draw(self._small, visited, car)
         draw_hud(self._pygame, self._small, _readings(car, road), caption)
         return self._small
 
-    def _road(self, tracks: Tracks, index: int) -> _Road:
+    def _road(self, tracks: Tracks, index: int) -> tuple[_Road, _Map]:
         if self._road_of is None or self._road_of[0] is not tracks or self._road_of[1] != index:
-            self._road_of = (tracks, index, _road(tracks, index))
+            road = _road(tracks, index)
+            self._road_of = (tracks, index, road, _Map(self._pygame, road, self.size))
             self._camera_at = None
-        return self._road_of[2]
+        return self._road_of[2:]
 
     def _camera(self, car: CarState) -> _Camera:
         width, height = self._big.get_size()
@@ -225,32 +227,30 @@ def _draw_ground(pygame: ModuleType, surface: Surface, camera: _Camera) -> None:
     # lighter squares on a grid of 2 x GRASS, as in the original, so that speed is seen on the grass too
     first = np.floor((camera.centre - camera.reach) / (2 * GRASS)).astype(int)
     last = np.ceil((camera.centre + camera.reach) / (2 * GRASS)).astype(int)
-    corners = GRASS * np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-    for i in range(max(first[0], -10), min(last[0], 9) + 1):
-        for j in range(max(first[1], -10), min(last[1], 9) + 1):
-            square = corners + 2 * GRASS * np.array([i, j])
-            pygame.draw.polygon(surface, PATCH, camera.pixels(square).tolist())
+    columns, rows = (np.arange(max(low, -10), min(high, 9) + 1) for low, high in zip(first, last, strict=True))
+    places = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 1, 2)
+    squares = GRASS * (2 * places + np.array([(0, 0), (1, 0), (1, 1), (0, 1)]))
+    for square in camera.pixels(squares).tolist():
+        pygame.draw.polygon(surface, PATCH, square)
 
 
 def _draw_road(pygame: ModuleType, surface: Surface, camera: _Camera, road: _Road, visited: Array) -> None:
     near = np.hypot(*(road.centre - camera.centre).T) < camera.reach + 4 * ROAD.half_width
     half, inner = ROAD.half_width, ROAD.half_width - EDGE_WIDTH
-    outer_kerb = half + ROAD.kerb_width
-    left, right = camera.pixels(road.offset(-half)), camera.pixels(road.offset(half))
-    lanes = ((left, camera.pixels(road.offset(-inner))), (camera.pixels(road.offset(inner)), right))
-    kerbs = camera.pixels(road.offset(road.kerb_side * half)), camera.pixels(road.offset(road.kerb_side * outer_kerb))
     shown = np.flatnonzero(near)
+    for i in np.flatnonzero(near & (road.kerb_side != 0)):
+        # both ends on the side of point i, whatever the side of the point before
+        ends = road.centre[[i, i - 1], None] + _KERB * road.kerb_side[i] * road.normal[[i, i - 1], None]
+        (a, b), (c, d) = camera.pixels(ends).tolist()
+        pygame.draw.polygon(surface, KERB[1 - i % 2], (a, b, d, c))
+    left, right = camera.pixels(road.offset(-half)).tolist(), camera.pixels(road.offset(half)).tolist()
     for i in shown:
-        if road.kerb_side[i]:
-            # the piece before i belongs to the same side even where point i-1 itself has no kerb
-            side = road.kerb_side[i]
-            before = [road.centre[i - 1] + side * d * road.normal[i - 1] for d in (outer_kerb, half)]
-            _quad(pygame, surface, KERB[1 - i % 2], kerbs[0][i], kerbs[1][i], *camera.pixels(np.array(before)))
-    for i in shown:
-        _quad(pygame, surface, DRIVEN if visited[i] else ASPHALT, left[i], right[i], right[i - 1], left[i - 1])
-    for outside, inside in lanes:
+        colour = DRIVEN if visited[i] else ASPHALT
+        pygame.draw.polygon(surface, colour, (left[i], right[i], right[i - 1], left[i - 1]))
+    for side, outside in ((-inner, left), (inner, right)):
+        inside = camera.pixels(road.offset(side)).tolist()
         for i in shown:
-            _quad(pygame, surface, EDGE, outside[i], inside[i], inside[i - 1], outside[i - 1])
+            pygame.draw.polygon(surface, EDGE, (outside[i], inside[i], inside[i - 1], outside[i - 1]))
     if near[0]:
         _draw_start(pygame, surface, camera, road)
 
@@ -321,27 +321,38 @@ _PAINT = (
 )
 
 
-def _draw_map(pygame: ModuleType, surface: Surface, road: _Road, visited: Array, car: CarState) -> None:
+class _Map:
     """The whole track, north up, in the upper right corner."""
-    width, height = surface.get_size()
-    side = int(0.24 * min(width, height))
-    pad, margin = max(4, side // 11), max(4, side // 14)
-    low, high = road.centre.min(0), road.centre.max(0)
-    scale = (2 * side - 4 * pad) / float((high - low).max())
-    middle = (low + high) / 2
 
-    def place(points: Array) -> list[Any]:
-        return (side + scale * (points - middle) * (1, -1)).tolist()
+    def __init__(self, pygame: ModuleType, road: _Road, size: tuple[int, int]) -> None:
+        self._pygame, self._road = pygame, road
+        self._side = int(0.24 * min(size))
+        margin = max(4, self._side // 14)
+        self._corner = (size[0] - self._side - margin, margin)
+        low, high = road.centre.min(0), road.centre.max(0)
+        self._middle, pad = (low + high) / 2, max(4, self._side // 11)
+        self._scale = (self._side - 2 * pad) / float((high - low).max())
+        self._drawn = np.zeros(0, np.bool_)
+        self._panel: Surface = None
 
-    panel = pygame.Surface((2 * side, 2 * side), pygame.SRCALPHA, 32)
-    pygame.draw.rect(panel, (16, 18, 22, 170), panel.get_rect(), border_radius=side // 8)
-    line = place(road.centre)
-    thick = max(3, side // 24)
-    for i in range(len(line)):
-        pygame.draw.line(panel, MAP_DRIVEN if visited[i] else MAP_ROAD, line[i - 1], line[i], thick)
-    pygame.draw.circle(panel, MAP_CAR, place(hull_origin(car)[0].double().numpy()), max(4, side // 14))
-    surface.blit(pygame.transform.smoothscale(panel, (side, side)), (width - side - margin, margin))
+    def draw(self, surface: Surface, visited: Array, car: CarState) -> None:
+        if not np.array_equal(self._drawn, visited):  # most pictures show nothing new
+            self._drawn, self._panel = visited.copy(), self._paint(visited)
+        surface.blit(self._panel, self._corner)
+        x, y = self._place(hull_origin(car)[0].double().numpy())
+        centre = (self._corner[0] + x, self._corner[1] + y)
+        self._pygame.draw.aacircle(surface, MAP_CAR, centre, max(2, self._side / 28))
 
+    def _place(self, points: Array) -> Array:
+        """[..., 2] px in the panel"""
+        return self._side / 2 + self._scale * (points - self._middle) * (1, -1)
 
-def _quad(pygame: ModuleType, surface: Surface, colour: tuple[int, int, int], *corners: Array) -> None:
-    pygame.draw.polygon(surface, colour, [c.tolist() for c in corners])
+    def _paint(self, visited: Array) -> Surface:
+        panel = self._pygame.Surface((2 * self._side, 2 * self._side), self._pygame.SRCALPHA, 32)
+        self._pygame.draw.rect(panel, (16, 18, 22, 170), panel.get_rect(), border_radius=self._side // 8)
+        line = (2 * self._place(self._road.centre)).tolist()
+        for i, seen in enumerate(visited):
+            self._pygame.draw.line(
+                panel, MAP_DRIVEN if seen else MAP_ROAD, line[i - 1], line[i], max(3, self._side // 24)
+            )
+        return self._pygame.transform.smoothscale(panel, (self._side, self._side))
