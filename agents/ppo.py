@@ -114,6 +114,8 @@ class PPOLearner:
         self.steps, self.frames, self.updates = 0, 0, 0
         self.stats = EpisodeStats()
         self.obs = env.reset()
+        if cfg.random_phase:
+            env.scatter(generator)
 
     def update_once(self) -> dict[str, float]:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""

@@ -40,6 +40,9 @@ class BatchedEnv(Protocol):
     def reset(self) -> Tensor:
         """obs [B, O]."""
 
+    def scatter(self, generator: torch.Generator) -> None:
+        """Puts the lanes at different times of their episodes; may do nothing."""
+
     def step(self, action: Tensor) -> Step:
         """One step of every environment; tensors may be overwritten by the next."""
 

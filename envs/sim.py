@@ -172,6 +172,12 @@ class Sim:
         self._bind()
         return self.observe()
 
+    def scatter(self, generator: torch.Generator) -> None:
+        """Uses up a random part of every lane's time limit, so that lanes do not run out of it together."""
+        limit = torch.tensor(RULES.time_limit, device=generator.device)
+        used = torch.rand(self.num_envs, generator=generator, device=generator.device) * limit
+        self.state.frames.copy_(used.long())
+
     def observe(self) -> Tensor:
         """[B, O] of the present state."""
         if not self.fast:
