@@ -59,6 +59,7 @@ class Film:
         kind = path.suffix.lower().lstrip(".")
         options = {"movflags": "+faststart"} if kind == "mp4" else {}
         try:
+            self._temporary.touch()  # PyAV opens its file only with the first picture
             self._container = av.open(str(self._temporary), "w", format=kind, options=options)
         except OSError as error:
             self._temporary.unlink(missing_ok=True)

@@ -86,6 +86,7 @@ def test_odd_sizes_are_padded_to_even_ones(capsys, tmp_path):
     assert decoded(tmp_path / "odd.mp4")[0][0].shape == (152, 202, 3)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is a folder that nobody can write")
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -93,6 +94,7 @@ def test_odd_sizes_are_padded_to_even_ones(capsys, tmp_path):
         (["expert", "--out", "film"], "NAME.mp4"),
         (["expert"], "--out is missing"),
         (["expert", "--out", "nowhere/film.mp4"], "does not exist"),
+        (["expert", "--out", "/proc/film.mp4"], "cannot"),
         (["expert", "--out", "film.mp4", "--episodes", "0"], "--episodes"),
         (["expert", "--out", "film.mp4", "--size", "wide"], "WIDTHxHEIGHT"),
         (["expert", "--out", "film.mp4", "--size", "10x10"], "too small"),
