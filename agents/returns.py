@@ -29,7 +29,7 @@ def gae(
         gae_lambda: decay.
     """
     delta = reward + gamma * next_value * ~terminated - value
-    decay = gamma * gae_lambda * ~(terminated | truncated)
+    decay = gamma * gae_lambda * (~(terminated | truncated)).to(reward.dtype)
     advantage = torch.empty_like(delta)
     carry = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):

@@ -15,6 +15,19 @@ HISTORY = 100
 """episodes that the training statistics look back on"""
 
 
+FROM_ENV = (
+    "next_obs",
+    "reward",
+    "terminated",
+    "truncated",
+    "lap_finished",
+    "frames",
+    "episode_return",
+    "episode_frames",
+)
+"""fields of an environment's answer that a rollout keeps"""
+
+
 class Step(Protocol):
     """What an environment answers: envs.sim.Outcome, or anything with these fields."""
 
@@ -80,20 +93,19 @@ def collect(
     env: BatchedEnv, policy: Policy, obs: Tensor, num_steps: int, generator: torch.Generator
 ) -> tuple[Rollout, Tensor]:
     """Plays num_steps steps from obs [B, O] with sampled actions. Returns the rollout and the next obs."""
-    kept: dict[str, list[Tensor]] = {name: [] for name in Rollout.__dataclass_fields__}
-    for _ in range(num_steps):
+    kept: dict[str, Tensor] = {"obs": obs.new_empty(num_steps, *obs.shape)}
+    for t in range(num_steps):
+        kept["obs"][t] = obs  # before the step, which may overwrite it
         pi = policy.pi(policy.obs_norm(obs))
         raw = pi.sample(generator)
         step = env.step(policy.head.to_env(raw))
-        kept["obs"].append(obs)
-        kept["raw_action"].append(raw)
-        kept["log_prob"].append(pi.log_prob(raw))
-        for name in ("next_obs", "reward", "terminated", "truncated", "frames", "lap_finished"):
-            kept[name].append(getattr(step, name).clone())
-        for name in ("episode_return", "episode_frames"):
-            kept[name].append(getattr(step, name).clone())
-        obs = step.obs.clone()
-    return Rollout(**{name: torch.stack(tensors) for name, tensors in kept.items()}), obs
+        row = {name: getattr(step, name) for name in FROM_ENV} | {"raw_action": raw, "log_prob": pi.log_prob(raw)}
+        for name, value in row.items():
+            if t == 0:
+                kept[name] = value.new_empty(num_steps, *value.shape)
+            kept[name][t] = value
+        obs = step.obs
+    return Rollout(**kept), obs.clone()
 
 
 class EpisodeStats:

@@ -38,7 +38,7 @@ def servo_rates(joint: Tensor, steer: Tensor) -> Tensor:
 def tyres(state: CarState, gas: Tensor, brake: Tensor) -> tuple[Tensor, Tensor]:
     """Wheel spins [B, 4] after the frame and forces [B, 4, 2] on the body.
 
-    A tyre pushes against its slip, forwards `rim speed − ground speed` and sideways, up to the grip of what it stands on.
+    A tyre pushes against its slip, forwards (rim speed − ground speed) and sideways, up to the grip of the ground.
     """
     levers = wheel_levers(state.pos)[None]
     angle = state.heading[:, None] + state.joint

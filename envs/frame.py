@@ -72,5 +72,3 @@ def start_states(tracks: Tracks) -> CarState:
         frames=torch.zeros_like(track),
         controls=torch.zeros(len(track), 3, device=tracks.device),
     )
-
-

@@ -188,9 +188,7 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
         return self._pool[1]
 
     def _next_episodes(self, mask: Tensor) -> Tensor:
-        obs = self.sim._restart(mask.to(self.device), self.sim.observe())
-        self.sim._bind()
-        return obs
+        return self.sim.restart(mask.to(self.device))
 
     def _checked_mask(self, mask: Any, seed: object) -> Tensor:
         mask = torch.as_tensor(mask)

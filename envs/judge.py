@@ -28,9 +28,9 @@ def touch(tracks: Tracks, state: CarState) -> tuple[CarState, Tensor]:
     tiles, hit = touched_tiles(tracks, state.track, wheel_centres(state), state.heading[:, None] + state.joint)
     visited = mark(state.visited, tiles, hit)
     on_start = (hit & (tiles == 0)).any(-1)
-    return replace(
-        state, road=hit.any(-1), on_start=on_start, visited=visited, visited_count=visited.sum(-1)
-    ), (on_start & ~state.on_start).any(-1)
+    return replace(state, road=hit.any(-1), on_start=on_start, visited=visited, visited_count=visited.sum(-1)), (
+        on_start & ~state.on_start
+    ).any(-1)
 
 
 def judge(tracks: Tracks, before: CarState, after: CarState, at_start: Tensor, lap_rule: str) -> Verdict:

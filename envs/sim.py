@@ -38,7 +38,7 @@ class SimConfig:
     """frames an action is held for"""
     lap_rule: str = "all"
     reward: str = "score"
-    """"score" pays as CarRacing-v3 does; "unbroken" pays a tile only once all tiles before it were touched (training)"""
+    """"score" pays as CarRacing-v3 does; "unbroken" pays a tile once all tiles before it were touched (training)"""
     patience: int = 0
     """frames without pay for a tile after which an episode ends as hopeless (training); 0 = never"""
 
@@ -214,6 +214,12 @@ class Sim:
         )
         return torch.where(done[:, None], observe(self.tracks, self.state), next_obs)
 
+    def restart(self, lanes: Tensor) -> Tensor:
+        """Begins the next episode of the lanes [B] bool. Returns obs [B, O] of all."""
+        obs = self._restart(lanes, self.observe())
+        self._bind()
+        return obs
+
     def _draw(self, lane: Tensor, episode: Tensor) -> Tensor:
         drawn = hash_u32(self.seed, lane, episode, TRACK_STREAM)
         return torch.where(episode == 0, lane, drawn) % self.tracks.num_tracks
@@ -265,5 +271,3 @@ class Sim:
                 got = None if there is None else tuple(there.shape)
                 raise UserError(f"simulator state {name} does not fit", got=got, allowed=tuple(here.shape))
             here.copy_(there)
-
-

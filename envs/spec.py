@@ -1,6 +1,6 @@
 """Constants of the car, the road and the rules, with units.
 
-Source: CarRacing-v3 of Gymnasium 1.4 (`gymnasium/envs/box2d/car_racing.py`, `car_dynamics.py`) and Box2D 2.3's settings.
+Source: CarRacing-v3 of Gymnasium 1.4 (`envs/box2d/car_racing.py` and `car_dynamics.py`) and Box2D 2.3's settings.
 Units: u (the world unit of CarRacing), seconds, radians; forces and masses in Box2D's units. Derived values are
 properties, so that changing one number never leaves another behind.
 """

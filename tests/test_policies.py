@@ -1,0 +1,123 @@
+"""Networks: shapes, distributions against arithmetic, normalisers, initialisation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from drivetrain.policies.build import build_policy
+from drivetrain.policies.config import PolicyConfig
+from drivetrain.policies.heads import BoundedHead, Categorical, Gaussian
+from drivetrain.policies.normalize import RunningNorm
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+OBS = Box(-1.0, 1.0, (5,))
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make(action_space, **config):
+    return build_policy(OBS, action_space, PolicyConfig(**config), rng())
+
+
+@pytest.mark.golden
+def test_gaussian_log_prob_and_entropy_are_those_of_the_formula():
+    # one dimension, μ = 1, σ = 2, a = 2: −½·(½)² − ln 2 − ½ ln 2π = −0.125 − 0.693147 − 0.918939 = −1.737086
+    pi = Gaussian(torch.tensor([[1.0]]), torch.tensor([math.log(2.0)]))
+    assert float(pi.log_prob(torch.tensor([[2.0]]))) == pytest.approx(-1.737086, abs=1e-6)
+    # ln 2 + ½ ln 2πe = 0.693147 + 1.418939
+    assert float(pi.entropy()) == pytest.approx(2.112086, abs=1e-6)
+
+
+@pytest.mark.oracle
+def test_distributions_agree_with_torchs_own():
+    mean, log_std = torch.randn(7, 3, generator=rng()), torch.tensor([-0.5, 0.1, 0.4])
+    raw = torch.randn(7, 3, generator=rng(1))
+    ours, theirs = Gaussian(mean, log_std), torch.distributions.Normal(mean, log_std.exp())
+    torch.testing.assert_close(ours.log_prob(raw), theirs.log_prob(raw).sum(-1))
+    torch.testing.assert_close(ours.entropy(), theirs.entropy().sum(-1))
+    logits = torch.randn(6, 4, generator=rng(2)).log_softmax(-1)
+    choice = torch.tensor([0, 1, 2, 3, 0, 1])
+    ours, theirs = Categorical(logits), torch.distributions.Categorical(logits=logits)
+    torch.testing.assert_close(ours.log_prob(choice), theirs.log_prob(choice))
+    torch.testing.assert_close(ours.entropy(), theirs.entropy())
+
+
+def test_samples_follow_the_distribution():
+    probabilities = torch.tensor([0.1, 0.2, 0.7])
+    drawn = Categorical(probabilities.log().expand(20_000, 3)).sample(rng())
+    share = torch.bincount(drawn, minlength=3) / 20_000
+    torch.testing.assert_close(share, probabilities, atol=0.015, rtol=0)
+    drawn = Gaussian(torch.full((20_000, 1), 2.0), torch.tensor([math.log(0.5)])).sample(rng())
+    assert float(drawn.mean()) == pytest.approx(2.0, abs=0.02)
+    assert float(drawn.std()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.golden
+def test_the_bounded_head_fills_its_box_and_never_leaves_it():
+    # tanh(0) = 0 is the middle; the ends of an uneven box are reached at ±∞
+    head = BoundedHead(4, Box(np.array([-1, 0], np.float32), np.array([1, 3], np.float32)), 0.0)
+    raw = torch.tensor([[0.0, 0.0], [50.0, 50.0], [-50.0, -50.0], [0.5, -0.5]])
+    out = head.to_env(raw)
+    assert out[:3].tolist() == [[0.0, 1.5], [1.0, 3.0], [-1.0, 0.0]]
+    # tanh(0.5) = 0.462117: 0.462117 and 1.5 · (1 − 0.462117) = 0.806824
+    assert out[3].tolist() == pytest.approx([0.462117, 0.806824], abs=1e-5)
+
+
+def test_one_seed_gives_one_network_and_another_seed_another():
+    a, b = make(Discrete(3)).state_dict(), make(Discrete(3)).state_dict()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    other = build_policy(OBS, Discrete(3), PolicyConfig(), rng(1)).state_dict()
+    assert not torch.equal(a["actor.layers.0.weight"], other["actor.layers.0.weight"])
+
+
+def test_first_weights_are_orthogonal_with_a_small_policy_and_no_biases():
+    policy = make(Box(-1.0, 1.0, (2,)), hidden=(32, 16))
+    weight = policy.actor.layers[2].weight  # [16, 32], gain √2: W Wᵀ = 2 I
+    torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(16), atol=1e-5, rtol=0)
+    assert float(policy.head.mean.weight.detach().norm(dim=1).max()) == pytest.approx(0.01, abs=1e-5)
+    assert all(float(p.detach().abs().sum()) == 0 for name, p in policy.named_parameters() if name.endswith("bias"))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("space", [Box(-1.0, 1.0, (2,)), Discrete(4)], ids=["box", "discrete"])
+def test_a_policy_acts_inside_its_space_and_judges_states(space, shared):
+    policy = make(space, shared_trunk=shared)
+    obs = torch.randn(9, 5, generator=rng(4))
+    pi, value = policy.pi_and_value(obs)
+    assert value.shape == (9,) and pi.log_prob(pi.sample(rng())).shape == (9,)
+    torch.testing.assert_close(value, policy.value(obs))
+    for deterministic in (True, False):
+        for action in policy.act(obs, deterministic, rng()).numpy():
+            assert space.contains(action)
+    assert (policy.critic is None) == shared
+
+
+@pytest.mark.parametrize("space", [MultiDiscrete([2, 2]), Box(-1.0, 1.0, (2, 2))])
+def test_spaces_without_a_head_are_refused_by_name(space):
+    with pytest.raises(ValueError, match="action space: got"):
+        make(space)
+
+
+@pytest.mark.oracle
+def test_running_statistics_are_those_of_all_batches_together():
+    norm, batches = RunningNorm(3), torch.randn(5, 40, 3, generator=rng()) * torch.tensor([1.0, 5.0, 0.1]) + 2.0
+    for batch in batches:
+        norm.update(batch)
+    flat = batches.flatten(0, 1)
+    torch.testing.assert_close(norm.mean, flat.mean(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(norm.var, flat.var(0, correction=0), atol=1e-4, rtol=1e-4)
+    normed = norm(flat)
+    torch.testing.assert_close(normed.std(0), torch.ones(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(norm.invert(normed), flat, atol=1e-4, rtol=1e-4)
+
+
+def test_statistics_change_by_update_alone_and_are_saved_with_the_policy():
+    policy = make(Discrete(3))
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    policy.act(torch.randn(50, 5, generator=rng()) * 9)
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    policy.obs_norm.update(torch.randn(50, 5, generator=rng()) * 9)
+    assert not torch.equal(before["obs_norm.var"], policy.state_dict()["obs_norm.var"])
