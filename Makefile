@@ -61,7 +61,7 @@ demo: setup
 	echo "watch it in a window: $(VENV)/bin/drivetrain watch $$name"
 
 test: setup
-	@$(ONE_THREAD) $(PY) -m pytest -n 2
+	@$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	@$(ONE_THREAD) $(PY) -m pytest -m "slow and not gpu"
