@@ -18,9 +18,11 @@ from drivetrain.agents.ppo import PPOLearner
 from drivetrain.device import describe_device
 from drivetrain.envs.actions import action_space
 from drivetrain.envs.errors import UserError
+from drivetrain.envs.observe import OBS_SIZE
 from drivetrain.envs.sim import Sim, SimConfig
 from drivetrain.envs.state import CarState
 from drivetrain.envs.track import Tracks, pool
+from drivetrain.memory import check_memory
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.policy import Policy
 from drivetrain.rundir import find_run, read_run_config
@@ -46,6 +48,7 @@ def build_learner(options: BaseModel) -> Learner:
     cfg = PPOConfig(**{name: flat[name] for name in PPOConfig.model_fields})
     sim_config = _sim_config(flat, reward=cfg.reward, patience=cfg.patience)
     device, seed = flat["device"], flat["seed"]
+    check_memory(flat, OBS_SIZE, device)
     tracks = pool(TRAINING_SEEDS + POOL_STRIDE * seed, cfg.num_tracks, device)
     sim = Sim(tracks, cfg.num_envs, sim_config, seed)
     agent = PPOLearner(sim, cfg, torch.Generator(device).manual_seed(seed), total_steps=flat["steps"])
@@ -97,8 +100,6 @@ def _sim_config(flat: dict[str, Any], reward: str = "score", patience: int = 0) 
 
 def _observation_space() -> Space[Any]:
     from gymnasium.spaces import Box
-
-    from drivetrain.envs.observe import OBS_SIZE
 
     return Box(-float("inf"), float("inf"), (OBS_SIZE,))
 

@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     0 done, 2 bad input, 3 no valid checkpoint, 4 diverged, 5 environment failure, 6 storage failure, 7 run locked,
     8 out of memory, 75 interrupted and resumable.
     """
-    # Threads that wait for each other asleep cost a little on an idle machine; spinning ones bring a busy one to a halt.
-    # Torch's thread pool reads this once, when it is loaded.
+    # Threads that wait for each other asleep cost a little on an idle machine; spinning ones bring a busy one to a
+    # halt. Torch's thread pool reads this once, when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = list(sys.argv[1:] if argv is None else argv)
     debug, as_json = "--debug" in args, "--json" in args

@@ -5,6 +5,7 @@ The clock decides only when something is shown, never what is learned.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class PlainLines:
     """One line every few seconds."""
 
     def __init__(self, title: str) -> None:
-        print(title, flush=True)
+        _print(title)
         self._next = time.monotonic()
 
     def show(self, snapshot: Snapshot) -> None:
@@ -72,13 +73,13 @@ class PlainLines:
         if now < self._next:
             return
         self._next = now + PLAIN_INTERVAL
-        print(plain_line(snapshot), flush=True)
+        _print(plain_line(snapshot))
 
     def note(self, text: str) -> None:
-        print(text, flush=True)
+        _print(text)
 
     def close(self) -> None:
-        sys.stdout.flush()
+        """Nothing is left to say."""
 
 
 def plain_line(snapshot: Snapshot) -> str:
@@ -175,6 +176,12 @@ class LiveBoard:
                 _clock(time.monotonic() - self._started),
             ),
         ]
+
+
+def _print(text: str) -> None:
+    # a reader that went away (`| head`, a closed terminal) must not end hours of training
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 def _number(value: object) -> str:

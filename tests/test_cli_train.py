@@ -209,6 +209,9 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--init-from", "nobody"], 2, ["no such run", "got nobody"]),
         (["ppo", "racing", "--name", "expert"], 2, ["unsuitable run name"]),
         (["ppo", "racing", "--name", "/proc/nowhere/run"], 2, ["cannot write /proc/nowhere"]),
+        (["ppo", "racing", "--num-envs", "1e9"], 8, ["out of memory", "num_envs 1000000000", "allowed up to about"]),
+        (["ppo", "racing", "--num-tracks", "1e9"], 8, ["out of memory", "lower --num-tracks"]),
+        (["ppo", "racing", "--hidden", "1000000,1000000"], 8, ["out of memory", "--hidden"]),
         (["ppo", "racing", "--config", "absent.toml"], 2, ["cannot read the config file absent.toml"]),
     ],
 )

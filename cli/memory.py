@@ -1,0 +1,81 @@
+"""Will it fit? An estimate of the memory a training needs, compared with what is free, before anything is allocated.
+
+The estimate counts only what surely is needed at the same time, so that nothing that would fit is refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drivetrain.envs.errors import UserError
+
+__all__ = ["check_memory", "free_memory", "needed_memory"]
+
+EXIT_MEMORY = 8
+TRACK = 110_000  # bytes of a track on the device, look-up tables included
+CAR = 470  # bytes of a car's state, its memory of visited tiles included
+SAMPLE = 60  # bytes of a sample beside its observations: actions, rewards, flags, advantage, return
+
+
+def needed_memory(config: Mapping[str, Any], obs_size: int) -> int:
+    """Bytes that training with these settings holds at once, a lower bound."""
+    samples = config["num_envs"] * config["num_steps"]
+    widths = [obs_size, *config["hidden"]]
+    weights = sum(a * b for a, b in itertools.pairwise(widths)) * (1 if config["shared_trunk"] else 2)
+    rollout = samples * (3 * 4 * obs_size + SAMPLE)  # obs, next_obs, standardised obs
+    activations = samples // config["num_minibatches"] * 4 * sum(config["hidden"])
+    learner = 4 * 4 * weights  # weights, gradients and the two moments of Adam
+    return int(config["num_envs"] * CAR + config["num_tracks"] * TRACK + rollout + activations + learner)
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that are free on the device, as far as the system tells; a container's limit counts."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info()[0])
+    found = [value for value in (_meminfo(), _container()) if value is not None]
+    return min(found, default=None)
+
+
+def check_memory(config: Mapping[str, Any], obs_size: int, device: str) -> None:
+    """Refuse what cannot fit.
+
+    Raises:
+        UserError: more is needed than is free (code 8); names the largest number of cars that fits.
+    """
+    needed, free = needed_memory(config, obs_size), free_memory(device)
+    if free is None or needed <= free:
+        return
+    one = needed_memory({**config, "num_envs": config["num_minibatches"]}, obs_size)
+    per_car = (needed - one) / max(1, config["num_envs"] - config["num_minibatches"])
+    most = int((free - one) / per_car) if per_car > 0 else 0
+    fix = "lower --num-tracks or --hidden" if most < config["num_minibatches"] else "lower --num-envs or --num-steps"
+    raise UserError(
+        f"out of memory: this training needs more than {needed / 2**30:.1f} GiB",
+        got=f"{free / 2**30:.1f} GiB free, num_envs {config['num_envs']}",
+        allowed=f"up to about {most:,} cars" if most >= config["num_minibatches"] else None,
+        fix=fix,
+        code=EXIT_MEMORY,
+    )
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _container() -> int | None:
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such group, or no limit ("max")
+        return None
