@@ -1,1 +1,20 @@
-"""Learning: how a policy gets better."""
+"""Learning: how a policy gets better. `PPO`, `Agent` and `load` arrive, with torch, when first asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .agent import PPO, Agent, load
+
+__all__ = ["PPO", "Agent", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from . import agent
+
+        return getattr(agent, name)
+    if name == "DQN":
+        raise ImportError("drivetrain.agents.DQN is not built yet; available: PPO")
+    raise AttributeError(f"module 'drivetrain.agents' has no attribute {name!r}")

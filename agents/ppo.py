@@ -74,9 +74,7 @@ def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig)
     next_value[cut] = policy.value(policy.obs_norm(rollout.next_obs[cut]))
     if cfg.norm_return:
         value, next_value = (policy.return_norm.invert(v[..., None])[..., 0] for v in (value, next_value))
-    advantage = gae(
-        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, cfg.gamma, cfg.gae_lambda
-    )
+    advantage = gae(rollout.reward, value, next_value, rollout.terminated, rollout.truncated, cfg.gamma, cfg.gae_lambda)
     return_ = (advantage + value).flatten()
     if cfg.norm_return:
         policy.return_norm.update(return_[:, None])

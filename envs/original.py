@@ -120,7 +120,12 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
 
     def close(self) -> None:
         """Close the original's window, if there is one."""
-        self.core.close()
+        if self.core.screen is not None:
+            import pygame
+
+            # the original's close() would quit pygame as a whole, under the feet of everything else that draws
+            pygame.display.quit()
+            self.core.screen, self.core.isopen = None, False
 
     def restart(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """reset() without an observation."""

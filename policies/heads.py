@@ -14,6 +14,8 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
+from .encoders import linear
+
 
 class Distribution(Protocol):
     """Over the raw actions of a batch of B."""
@@ -93,7 +95,7 @@ class BoundedHead(nn.Module):
 
     def __init__(self, features: int, space: Box, log_std_init: float) -> None:
         super().__init__()
-        self.mean = nn.Linear(features, space.shape[0])
+        self.mean = linear(features, space.shape[0])
         self.log_std = nn.Parameter(torch.full((space.shape[0],), log_std_init))
         self.register_buffer("low", torch.as_tensor(space.low), persistent=False)
         self.register_buffer("high", torch.as_tensor(space.high), persistent=False)
@@ -111,7 +113,7 @@ class DiscreteHead(nn.Module):
 
     def __init__(self, features: int, space: Discrete) -> None:
         super().__init__()
-        self.logits = nn.Linear(features, int(space.n))
+        self.logits = linear(features, int(space.n))
 
     def forward(self, features: Tensor) -> Categorical:
         return Categorical(self.logits(features).log_softmax(-1))
@@ -126,7 +128,7 @@ class ValueHead(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.value = nn.Linear(features, 1)
+        self.value = linear(features, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.value(features)[..., 0]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
+
 from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.ppo import Batch, PPOLearner, estimate, ppo_loss
 from drivetrain.agents.returns import gae
@@ -12,7 +14,6 @@ from drivetrain.agents.schedules import adapt_to_kl, linear
 from drivetrain.envs.sim import Sim, SimConfig
 from drivetrain.envs.track import pool
 from drivetrain.policies.heads import Gaussian
-from gymnasium.spaces import Box, Discrete
 
 
 def column(*values, dtype=torch.float32):

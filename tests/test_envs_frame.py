@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from drivetrain.envs.dynamics import gas_level, move, servo_rates
 from drivetrain.envs.frame import frame, start_states
 from drivetrain.envs.spec import CAR, RULES

@@ -248,6 +248,18 @@ def test_the_checkers_find_nothing_that_they_do_not_find_in_the_original(obs: st
     assert both_checks(make(obs=obs, actions=actions)) <= allowed_complaints()
 
 
+def test_closing_its_window_leaves_pygame_to_others() -> None:
+    import pygame
+
+    pygame.font.init()
+    font = pygame.font.Font(None, 20)
+    env = make(render_mode="human")
+    env.reset(seed=0)
+    env.close()
+    assert not pygame.display.get_init()
+    assert font.render("still here", True, (0, 0, 0)).get_width() > 0
+
+
 @pytest.mark.conformance
 def test_it_can_be_made_again_from_its_spec_in_every_render_mode() -> None:
     env = make(obs="state", actions="pedals", frame_skip=2)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from drivetrain.envs import kernel
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.noise import hash_u32
@@ -133,7 +134,8 @@ def test_the_frame_that_ends_an_episode_stops_the_action(tracks):
     sim.state.frames.fill_(998)
     outcome = sim.step(torch.zeros(2, 3))
     assert outcome.frames.tolist() == [2, 2]
-    assert outcome.truncated.all() and not outcome.terminated.any()
+    assert outcome.truncated.all()
+    assert not outcome.terminated.any()
     assert outcome.episode_frames.tolist() == [1000, 1000]
 
 
@@ -185,7 +187,8 @@ def test_patience_ends_an_episode_that_gains_nothing_but_leaves_its_score_alone(
     sim.reset()
     ends = [bool(sim.step(torch.zeros(1, 3)).terminated) for _ in range(20)]
     outcome = sim.step(torch.zeros(1, 3))
-    assert ends == [False] * 20 and bool(outcome.terminated)
+    assert ends == [False] * 20
+    assert bool(outcome.terminated)
     assert float(outcome.episode_return) == pytest.approx(2000 / 319 - 2.1, abs=1e-4)
 
 

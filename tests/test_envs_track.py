@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from drivetrain.envs.contact import touched_tiles
 from drivetrain.envs.spec import CAR, ROAD
 from drivetrain.envs.track import CELL, GRID, PAD, build_tracks, centreline_from_points, centreline_of_seed, pool

@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.config import PolicyConfig
 from drivetrain.policies.heads import BoundedHead, Categorical, Gaussian
 from drivetrain.policies.normalize import RunningNorm
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 OBS = Box(-1.0, 1.0, (5,))
 
@@ -87,7 +88,8 @@ def test_a_policy_acts_inside_its_space_and_judges_states(space, shared):
     policy = make(space, shared_trunk=shared)
     obs = torch.randn(9, 5, generator=rng(4))
     pi, value = policy.pi_and_value(obs)
-    assert value.shape == (9,) and pi.log_prob(pi.sample(rng())).shape == (9,)
+    assert value.shape == (9,)
+    assert pi.log_prob(pi.sample(rng())).shape == (9,)
     torch.testing.assert_close(value, policy.value(obs))
     for deterministic in (True, False):
         for action in policy.act(obs, deterministic, rng()).numpy():

@@ -1,0 +1,226 @@
+"""Agents as Python objects: `PPO("racing", num_envs=1024, seed=0).learn(2_000_000)`, `load("runs/mine").predict(obs)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import Unpack
+
+from ..envs.actions import action_space
+from ..envs.errors import UserError, nearest
+from ..envs.observe import OBS_LIMIT, OBS_SIZE
+from ..envs.sim import Sim, SimConfig
+from ..envs.track import pool
+from ..policies.build import build_policy
+from ..policies.policy import Policy
+from .checkpoint import choose_checkpoint, load_model, save_checkpoint
+from .config import POOL_STRIDE, PRESETS, TRAINING_SEEDS, PPOConfig
+from .ppo import PPOLearner
+
+ENVIRONMENTS = ("racing",)
+TASK: dict[str, Any] = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
+"""what a driver sees and does, where nothing else is said"""
+
+
+class Settings(TypedDict, total=False):
+    """The task and every field of PPOConfig; what is left out comes from the environment's preset."""
+
+    obs: Literal["state"]
+    actions: Literal["continuous", "pedals", "discrete", "macro"]
+    frame_skip: int
+    lap_rule: Literal["all", "percent"]
+    encoder: Literal["mlp"]
+    hidden: tuple[int, ...]
+    activation: Literal["tanh", "relu", "elu", "silu"]
+    shared_trunk: bool
+    log_std_init: float
+    num_envs: int
+    num_steps: int
+    update_epochs: int
+    num_minibatches: int
+    learning_rate: float
+    lr_schedule: Literal["constant", "linear", "adaptive"]
+    desired_kl: float
+    gamma: float
+    gae_lambda: float
+    clip_coef: float
+    vf_coef: float
+    ent_coef: float
+    max_grad_norm: float
+    target_kl: float | None
+    norm_adv: bool
+    norm_return: bool
+    norm_obs: bool
+    random_phase: bool
+    num_tracks: int
+    reward: Literal["score", "unbroken"]
+    patience: int
+
+
+class Agent:
+    """A trained driver: Stable-Baselines3's predict protocol on our policy."""
+
+    def __init__(self, policy: Policy, generator: torch.Generator | None = None) -> None:
+        self.policy = policy
+        self._generator = generator or torch.Generator().manual_seed(0)
+
+    def predict(
+        self,
+        obs: ArrayLike,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """Actions for one observation [O] or a batch [B, O], and the memory (a policy without one hands it back).
+
+        Raises:
+            UserError: observations of another size, or not numbers.
+        """
+        del episode_start
+        batch = torch.as_tensor(np.asarray(obs, np.float32))
+        size = self.policy.obs_norm.mean.shape[0]
+        if batch.ndim not in (1, 2) or batch.shape[-1] != size or not bool(torch.isfinite(batch).all()):
+            allowed = f"finite numbers [{size}] or [B, {size}]"
+            raise UserError("the observation does not fit", got=tuple(batch.shape), allowed=allowed)
+        device = self.policy.obs_norm.mean.device
+        rows = batch.reshape(-1, size).to(device)
+        action = self.policy.act(rows, deterministic, self._generator).cpu().numpy()
+        return (action[0] if batch.ndim == 1 else action), state
+
+
+class PPO(Agent):
+    """PPO on the batched simulator.
+
+    Args:
+        env: "racing".
+        seed: of weights, tracks and exploration.
+        device: "cpu", "cuda", or "auto" (cuda where there is one).
+        settings: fields of Settings.
+
+    Raises:
+        UserError: unknown environment, or a setting out of its range.
+    """
+
+    def __init__(
+        self, env: str = "racing", *, seed: int = 0, device: str = "auto", **settings: Unpack[Settings]
+    ) -> None:
+        if env not in ENVIRONMENTS:
+            near = nearest(env, ENVIRONMENTS)
+            raise UserError("unknown environment", got=env, allowed=ENVIRONMENTS, fix=near and f"did you mean {near}?")
+        flat = TASK | PRESETS["ppo", env] | dict(settings)
+        self.env_name, self.seed = env, seed
+        self.task = {name: flat[name] for name in TASK}
+        self.config = make_config({name: value for name, value in flat.items() if name not in TASK})
+        self.learner = build_learner(self.config, self.task, seed, pick_device(device))
+        super().__init__(self.learner.policy, torch.Generator(self.learner.env.device).manual_seed(seed))
+
+    @property
+    def steps(self) -> int:
+        """Decisions so far, all cars together."""
+        return self.learner.steps
+
+    def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
+        """Trains until `steps` reaches total_steps; yields the metrics of every update."""
+        return self.learner.iterate(total_steps)
+
+    def learn(self, total_steps: int) -> PPO:
+        """Trains until `steps` reaches total_steps."""
+        for _ in self.iterate(total_steps):
+            pass
+        return self
+
+    def save(self, path: str | Path) -> Path:
+        """Writes config.json and a checkpoint of the present step into the run folder path; returns the checkpoint.
+
+        Raises:
+            FileExistsError: this step was saved there before.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = (
+            {"algo": "ppo", "env": self.env_name, "seed": self.seed} | self.task | self.config.model_dump(mode="json")
+        )
+        (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+        tensors, values = self.learner.trainer_state()
+        info = {"frames": self.learner.frames}
+        state = {"agent": values, "run": {}}
+        return save_checkpoint(folder / "checkpoints", self.steps, self.policy.state_dict(), tensors, state, info)
+
+
+def load(path: str | Path, checkpoint: str = "best", device: str = "cpu") -> Agent:
+    """The driver of a run folder, from its best checkpoint by validation, else its newest; or "last", or a step.
+
+    Raises:
+        UserError: no such folder (2), no valid checkpoint (3), or weights that do not fit config.json (2).
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise UserError("this is no run folder", got=str(path), allowed="a folder with config.json and checkpoints/")
+    config = json.loads((folder / "config.json").read_text())
+    found = choose_checkpoint(folder / "checkpoints", checkpoint)
+    return Agent(load_policy(config, found.path).to(device))
+
+
+def load_policy(config: dict[str, Any], checkpoint: Path) -> Policy:
+    """The network that config.json describes, with the weights of a checkpoint folder.
+
+    Raises:
+        UserError: damaged checkpoint (3), or weights of another shape (2).
+    """
+    cfg = PPOConfig(**{name: config[name] for name in PPOConfig.model_fields if name in config})
+    space = Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
+    policy = build_policy(space, action_space(config.get("actions", TASK["actions"])), cfg, torch.Generator())
+    load_weights(policy, checkpoint)
+    return policy.eval()
+
+
+def load_weights(policy: Policy, checkpoint: Path) -> None:
+    """Puts the weights of a checkpoint folder into a policy.
+
+    Raises:
+        UserError: damaged checkpoint (3), or weights of another shape (2).
+    """
+    try:
+        policy.load_state_dict(load_model(checkpoint))
+    except RuntimeError as error:
+        why = str(error).splitlines()[-1].strip()
+        what = f"the network of {checkpoint} has another shape"
+        raise UserError(what, got=why, fix="use the options of that run") from None
+
+
+def build_learner(cfg: PPOConfig, task: dict[str, Any], seed: int, device: str, steps: int = 1) -> PPOLearner:
+    """PPO on a training pool of its own; steps = where a linear schedule ends."""
+    sim_config = SimConfig(**task, reward=cfg.reward, patience=cfg.patience)
+    tracks = pool(TRAINING_SEEDS + POOL_STRIDE * seed, cfg.num_tracks, device)
+    sim = Sim(tracks, cfg.num_envs, sim_config, seed)
+    return PPOLearner(sim, cfg, torch.Generator(device).manual_seed(seed), total_steps=steps)
+
+
+def make_config(fields: dict[str, Any]) -> PPOConfig:
+    """A PPOConfig from loose fields.
+
+    Raises:
+        UserError: unknown name or value out of range.
+    """
+    unknown = [name for name in fields if name not in PPOConfig.model_fields]
+    if unknown:
+        near = nearest(unknown[0], [*PPOConfig.model_fields, *TASK])
+        raise UserError("unknown setting", got=unknown[0], fix=f"did you mean {near}?" if near else None)
+    try:
+        return PPOConfig(**fields)
+    except ValueError as error:
+        raise UserError("a setting is out of its range", got=" ".join(str(error).split())) from None
+
+
+def pick_device(name: str) -> str:
+    """ "auto" is cuda where there is one, else cpu."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name

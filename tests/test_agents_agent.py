@@ -1,0 +1,82 @@
+"""Agents as Python objects."""
+
+import numpy as np
+import pytest
+import torch
+
+from drivetrain.agents import PPO, load
+from drivetrain.agents.agent import TASK, Settings
+from drivetrain.agents.config import PPOConfig
+from drivetrain.envs.errors import UserError
+
+SMALL = {"num_envs": 16, "num_steps": 4, "num_minibatches": 2, "num_tracks": 2, "hidden": (8,), "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return PPO("racing", seed=3, **SMALL).learn(128)
+
+
+def test_learning_goes_on_until_the_steps_are_taken(agent):
+    assert agent.steps == 128
+
+
+def test_a_saved_agent_loads_and_decides_the_same(agent, tmp_path):
+    agent.save(tmp_path / "mine")
+    again = load(tmp_path / "mine")
+    obs = np.random.default_rng(0).normal(size=(5, 43)).astype(np.float32)
+    action, memory = again.predict(obs, deterministic=True)
+    assert memory is None
+    assert action.shape == (5, 2)
+    assert np.array_equal(action, agent.predict(obs, deterministic=True)[0])
+    one, _ = again.predict(obs[0], deterministic=True)
+    np.testing.assert_allclose(one, action[0], atol=1e-6)
+
+
+def test_a_sampled_action_differs_from_the_next_one(agent):
+    obs = np.zeros(43, np.float32)
+    assert not np.array_equal(agent.predict(obs)[0], agent.predict(obs)[0])
+
+
+def test_stable_baselines3_evaluates_our_agents(agent):
+    import gymnasium
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    env = gymnasium.make("drivetrain/Racing-v0", actions="pedals", frame_skip=25)
+    mean, _ = evaluate_policy(agent, env, n_eval_episodes=1, warn=False)
+    assert -200 < mean < 1000
+
+
+def test_settings_name_exactly_the_task_and_the_config():
+    assert set(Settings.__annotations__) == set(TASK) | set(PPOConfig.model_fields)
+
+
+@pytest.mark.parametrize("obs", [np.zeros(7), np.full(43, np.nan), np.zeros((2, 2, 43))])
+def test_an_observation_that_does_not_fit_is_refused(agent, obs):
+    with pytest.raises(UserError, match="observation does not fit"):
+        agent.predict(obs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"num_env": 4}, "num_envs"), ({"gamma": 2.0}, "gamma"), ({"num_minibatches": 3}, "num_minibatches")],
+)
+def test_a_wrong_setting_is_named(wrong, said):
+    with pytest.raises(UserError, match=said):
+        PPO("racing", **(SMALL | wrong))
+
+
+def test_an_unknown_environment_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean racing"):
+        PPO("racin")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no run folder"):
+        load(tmp_path)
+
+
+def test_the_global_random_state_is_left_alone():
+    before = torch.get_rng_state()
+    PPO("racing", **SMALL).learn(64)
+    assert torch.equal(before, torch.get_rng_state())
