@@ -1,4 +1,4 @@
-"""Agents as Python objects: `PPO("racing", num_envs=1024, seed=0).learn(2_000_000)`, `load("runs/mine").predict(obs)`."""
+"""Agents as Python objects: `PPO("racing", seed=0).learn(2_000_000)` and `load("runs/mine").predict(obs)`."""
 
 from __future__ import annotations
 

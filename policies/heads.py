@@ -1,7 +1,7 @@
 """Heads on the features, and the distributions over actions that they describe.
 
-A distribution is a value: made from the head's output, asked, and thrown away. Its `sample` gives a *raw* action, the one
-that log_prob understands and rollouts keep; `to_env` turns it into what the environment takes.
+A distribution is a value: made from the head's output, asked, and thrown away. Its `sample` gives a *raw* action, the
+one that log_prob understands and rollouts keep; `to_env` turns it into what the environment takes.
 """
 
 from __future__ import annotations
