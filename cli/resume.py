@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from drivetrain.options import Options, Spec, from_record, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
-from drivetrain.train import RunOptions, part_of, task_words, train_spec, write_config
+from drivetrain.train import RunOptions, make_plan, part_of, task_words, train_spec, write_config
 
 if TYPE_CHECKING:
     from drivetrain.agents.checkpoint import Checkpoint
@@ -57,7 +57,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     from drivetrain.device import choose_device, set_threads
     from drivetrain.learner import build_learner
     from drivetrain.progress import make_progress
-    from drivetrain.session import Plan, RunState, Session
+    from drivetrain.session import RunState, Session
 
     record = read_run_config(run.path)
     algo, env = task_words([str(record.get("algo")), str(record.get("env"))])
@@ -74,7 +74,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     if state.reached and not ended:  # a target that was reached does not stop the run a second time
         options, state.reached = options.model_copy(update={"stop_at": asked.stop_at}), False
     settings = part_of(options, RunOptions)
-    plan = Plan(settings.steps, settings.stop_at, settings.eval_every, settings.checkpoint_every)
+    plan = make_plan(settings)
     write_config(run, algo, env, options)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
     session = Session(learner.agent, run, plan, learner.validate, progress, state)

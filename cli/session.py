@@ -64,7 +64,7 @@ class Plan:
     stop_at: float | None = None  # validation score that ends the run
     eval_every: int | None = None
     checkpoint_every: int | None = None
-    retry_after: int = 0  # steps between a failed validation for `stop_at` and the next
+    retry_after: int = 0  # steps from a validation whose first set missed `stop_at` to the next
 
 
 @dataclass
@@ -78,7 +78,7 @@ class RunState:
     rank: float | None = None  # of the last validation: what checkpoints are compared by
     best: float | None = None  # highest rank so far
     evaluated_at: int = -1  # step of the last validation, -1 before the first
-    missed_at: int = -1  # step of the last validation that missed `stop_at`
+    missed_at: int = -1  # step of the last validation whose first set missed `stop_at`
     confirmations: int = 0  # second validation sets used up so far
     reached: bool = False  # whether `stop_at` was reached
 
@@ -204,18 +204,17 @@ class Session:
         target = self.plan.stop_at
         if target is None or not close:
             return False, evaluation
-        if evaluation["eval/mean"] >= target:
-            # a set that was passed by luck must not end the run: tracks never used before have the last word
-            first = FIRST_VALIDATION_SEED + VALIDATION_EPISODES * (1 + self.state.confirmations)
-            self.state.confirmations += 1
-            confirmed = self._play("confirmation", first)
-            evaluation |= {"eval/confirmed": confirmed.mean}
-            self._judge(confirmed.mean, (evaluation["eval/mean"] + confirmed.mean) / 2)
-            self.state.reached = confirmed.mean >= target
-            if self.state.reached:
-                return True, evaluation
-        self.state.missed_at = self.agent.steps
-        return False, evaluation
+        if evaluation["eval/mean"] < target:
+            self.state.missed_at = self.agent.steps
+            return False, evaluation
+        # a set that was passed by luck must not end the run: tracks never used before have the last word
+        first = FIRST_VALIDATION_SEED + VALIDATION_EPISODES * (1 + self.state.confirmations)
+        self.state.confirmations += 1
+        confirmed = self._play("confirmation", first)
+        evaluation |= {"eval/confirmed": confirmed.mean}
+        self._judge(confirmed.mean, (evaluation["eval/mean"] + confirmed.mean) / 2)
+        self.state.reached = confirmed.mean >= target
+        return self.state.reached, evaluation
 
     def _is_close(self, metrics: Mapping[str, float]) -> bool:
         """Whether a validation for ``stop_at`` is worth its time: training is within 5 % of the target."""

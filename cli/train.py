@@ -14,9 +14,9 @@ from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
 from drivetrain.trackers import LocalMirror
 
 if TYPE_CHECKING:
-    from drivetrain.session import Session
+    from drivetrain.session import Plan, Session
 
-__all__ = ["RunOptions", "TaskOptions", "main", "part_of", "task_words", "train_spec", "write_config"]
+__all__ = ["RunOptions", "TaskOptions", "main", "make_plan", "part_of", "task_words", "train_spec", "write_config"]
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 
@@ -33,6 +33,7 @@ UNBUILT: dict[str, tuple[str, ...]] = {
     "env_args": (),
     "import": (),
 }
+RETRY_AFTER = 100_000  # steps; training takes longer than a validation in between, so that most time goes to training
 RECORDED = ("version", "algo", "env")  # keys of config.json that are no options; --config takes such a file
 
 
@@ -108,6 +109,14 @@ def part_of(options: BaseModel, model: type[MODEL]) -> MODEL:
     return model(**{name: getattr(options, name) for name in model.model_fields})
 
 
+def make_plan(settings: RunOptions) -> Plan:
+    """When to validate, store and stop."""
+    from drivetrain.session import Plan
+
+    every = (settings.eval_every, settings.checkpoint_every)
+    return Plan(settings.steps, settings.stop_at, *every, retry_after=RETRY_AFTER)
+
+
 def write_config(run: RunDir, algo: str, env: str, options: BaseModel) -> None:
     """config.json: every option as resolved, but the run's name, which is that of its folder."""
     from drivetrain import __version__
@@ -162,7 +171,7 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, algo: str, env:
     from drivetrain.progress import make_progress
     from drivetrain.provenance import code_record
     from drivetrain.rundir import run_name
-    from drivetrain.session import Plan, Session
+    from drivetrain.session import Session
 
     device = choose_device(part_of(options, RunOptions).device)
     threads = set_threads(part_of(options, RunOptions).threads)
@@ -173,6 +182,6 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, algo: str, env:
     settings = part_of(options, RunOptions)
     if settings.init_from is not None:
         begin_from(learner.agent, settings.init_from)
-    plan = Plan(settings.steps, settings.stop_at, settings.eval_every, settings.checkpoint_every)
+    plan = make_plan(settings)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
     return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)
