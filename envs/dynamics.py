@@ -26,13 +26,18 @@ def gas_level(gas: Tensor, pedal: Tensor) -> Tensor:
     return gas + (pedal.clamp(0, 1) - gas).clamp(max=CAR.gas_ramp)
 
 
-def servo_rates(joint: Tensor, steer: Tensor) -> Tensor:
-    """Rates [B, 4] rad/s of the wheel joints; steer [B] is the action, positive to the right."""
+def servo_rates(joint: Tensor, steer: Tensor, press: Tensor) -> tuple[Tensor, Tensor]:
+    """Rates [B, 4] rad/s of the wheel joints, and press after the frame; steer [B] is positive to the right.
+
+    Box2D starts from the impulses of the frame before: a wheel that its motor pressed against the stop stays there
+    until a pull away from it has used the impulse up, in rounds of the solver that each turn the joint to its rate.
+    """
     target = torch.stack((-steer, -steer, torch.zeros_like(steer), torch.zeros_like(steer)), 1)
     error = target - joint
     rate = error.sign() * (CAR.servo_gain * error.abs()).clamp(max=CAR.servo_rate)
-    rate = torch.where(joint >= CAR.joint_limit, rate.clamp(max=0), rate)
-    return torch.where(joint <= -CAR.joint_limit, rate.clamp(min=0), rate)
+    pushed = press + (CAR.solver_rounds * CAR.joint_inertia) * rate * joint.sign()
+    held = (joint.abs() >= CAR.joint_limit) & (pushed > 0)
+    return torch.where(held, 0.0, rate), torch.where(held, pushed.clamp(max=CAR.servo_torque * DT), 0.0)
 
 
 def tyres(state: CarState, gas: Tensor, brake: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,16 +73,20 @@ def move(state: CarState, controls: Tensor) -> CarState:
     """One frame of motion under controls [B, 3]; contacts, tiles and counters are left as they are.
 
     Semi-implicit Euler with Box2D's cap on the speed; Newton's law for the body, and the reaction of the steering
-    motors as the change of the wheels' angular momentum.
+    motors as the change of the wheels' angular momentum. Two traces remain of the pins that hold the wheels, for a
+    body that turns by x = yaw_rate DT in a frame: the wheels' velocities point where they pointed before the turn, so
+    that the pins keep cos x of the angular momentum of their going round; and the wheels move on straight lines, by
+    the angle atan x, so that setting them right turns the hull back. Both are taken to their first order.
     """
     gas = gas_level(state.gas, controls[:, 1])
-    rate = servo_rates(state.joint, controls[:, 0])
+    rate, press = servo_rates(state.joint, controls[:, 0], state.press)
     (spin, reacted), force = tyres(state, gas, controls[:, 2])
 
     lever = rotate(wheel_levers(state.pos)[None], state.heading[:, None])
     torque = (lever[..., 0] * force[..., 1] - lever[..., 1] * force[..., 0]).sum(-1)
     reaction = CAR.wheel_inertia * (rate - state.joint_rate).sum(-1)
-    yaw_rate = state.yaw_rate + (DT * torque - reaction) / CAR.inertia
+    kept = 1.0 - (CAR.orbit_share / 2) * (DT * state.yaw_rate) ** 2
+    yaw_rate = kept * state.yaw_rate + (DT * torque - reaction) / CAR.inertia
     velocity = state.velocity + (DT / CAR.mass) * force.sum(1)
     speed = torch.sqrt((velocity**2).sum(-1, keepdim=True))
     velocity = torch.where(speed > CAR.max_speed, velocity * (CAR.max_speed / speed.clamp(min=1e-9)), velocity)
@@ -85,17 +94,20 @@ def move(state: CarState, controls: Tensor) -> CarState:
     joint = state.joint + DT * rate
     limit = CAR.joint_limit + CAR.joint_slop
     joint = torch.where(state.joint.abs() >= CAR.joint_limit, joint.clamp(-limit, limit), joint)
+    turn = DT * yaw_rate
+    back = (CAR.orbit_share / 3) * turn * turn * turn
     return replace(
         state,
         pos=state.pos + DT * velocity,
-        heading=state.heading + DT * yaw_rate,
+        heading=state.heading + (turn - back),
         prev_heading=state.heading,
         velocity=velocity,
         yaw_rate=yaw_rate,
         spin=reacted,
         phase=state.phase + DT * spin,
-        joint=joint,
+        joint=joint + back[:, None],
         joint_rate=rate,
+        press=press,
         gas=gas,
         controls=controls,
     )

@@ -64,6 +64,7 @@ def start_states(tracks: Tracks) -> CarState:
         phase=four.clone(),
         joint=twist[:, None].expand(-1, 4).contiguous(),
         joint_rate=four.clone(),
+        press=four.clone(),
         gas=zero.clone(),
         road=hit.any(-1),
         on_start=(hit & (tiles == 0)).any(-1),

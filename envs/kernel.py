@@ -105,7 +105,7 @@ def _restart(i: int, start: Start, cars: Cars, lanes: Lanes, seed: int) -> None:
     for k in range(3):
         cars.controls[i, k] = _ZERO
     for k in range(4):
-        cars.spin[i, k] = cars.phase[i, k] = cars.joint_rate[i, k] = _ZERO
+        cars.spin[i, k] = cars.phase[i, k] = cars.joint_rate[i, k] = cars.press[i, k] = _ZERO
         cars.joint[i, k] = start.joint[row, k]
         cars.road[i, k] = start.road[row, k]
         cars.on_start[i, k] = start.on_start[row, k]

@@ -20,6 +20,8 @@ Array = Any
 
 _ZERO, _ONE, _HALF = F(0), F(1), F(0.5)
 _DT, _MASS, _INERTIA, _WHEEL_INERTIA = F(DT), F(CAR.mass), F(CAR.inertia), F(CAR.wheel_inertia)
+_ROUNDS, _TOP_PRESS = F(CAR.solver_rounds * CAR.joint_inertia), F(CAR.servo_torque * DT)
+_ORBIT_LOSS, _ORBIT_BACK = F(CAR.orbit_share / 2), F(CAR.orbit_share / 3)
 _PUSH, _FLOOR, _REACT = (
     F(DT * CAR.engine_power / CAR.spin_inertia),
     F(CAR.engine_floor),
@@ -70,6 +72,7 @@ class Cars(NamedTuple):
     phase: Array
     joint: Array
     joint_rate: Array
+    press: Array
     gas: Array
     road: Array
     on_start: Array
@@ -202,10 +205,14 @@ def _steer(i: int, cars: Cars, steer: float) -> float:
             rate = -rate
         elif error == _ZERO:
             rate = _ZERO
-        if joint >= _LIMIT:
-            rate = min(rate, _ZERO)
-        elif joint <= -_LIMIT:
-            rate = max(rate, _ZERO)
+        press = _ZERO
+        if abs(joint) >= _LIMIT:
+            press = cars.press[i, k] + _ROUNDS * (rate if joint > _ZERO else -rate)
+            if press > _ZERO:
+                press, rate = min(press, _TOP_PRESS), _ZERO
+            else:
+                press = _ZERO
+        cars.press[i, k] = press
         moved = joint + _DT * rate
         if abs(joint) >= _LIMIT:
             moved = min(max(moved, -_STOP), _STOP)
@@ -222,7 +229,13 @@ def drive_frame(i: int, world: World, cars: Cars, controls: tuple) -> bool:
     cars.gas[i] += min(min(max(gas, _ZERO), _ONE) - cars.gas[i], _RAMP)
     force_x, force_y, torque, at_start = _wheels(i, world, cars, brake)
     reaction = _WHEEL_INERTIA * _steer(i, cars, steer)
-    yaw_rate = cars.yaw_rate[i] + (_DT * torque - reaction) / _INERTIA
+    turned = _DT * cars.yaw_rate[i]
+    kept = _ONE - _ORBIT_LOSS * (turned * turned)
+    yaw_rate = kept * cars.yaw_rate[i] + (_DT * torque - reaction) / _INERTIA
+    turn = _DT * yaw_rate
+    back = _ORBIT_BACK * turn * turn * turn
+    for k in range(4):
+        cars.joint[i, k] += back
     vx = cars.velocity[i, 0] + (_DT / _MASS) * force_x
     vy = cars.velocity[i, 1] + (_DT / _MASS) * force_y
     speed = F(math.sqrt(vx * vx + vy * vy))
@@ -235,7 +248,7 @@ def drive_frame(i: int, world: World, cars: Cars, controls: tuple) -> bool:
     cars.prev_heading[i] = cars.heading[i]
     cars.pos[i, 0] += _DT * vx
     cars.pos[i, 1] += _DT * vy
-    cars.heading[i] += _DT * yaw_rate
+    cars.heading[i] += turn - back
     cars.frames[i] += 1
     return at_start
 

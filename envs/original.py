@@ -228,8 +228,8 @@ def read_states(envs: Sequence[OriginalEnv], max_tiles: int) -> CarState:
         flags = _visited(env)
         visited[row, : len(flags)] = flags
     real = torch.from_numpy(numbers.astype(np.float32))
-    counts = torch.from_numpy(numbers[:, 32:34].astype(np.int64))
-    four = [real[:, i : i + 4] for i in range(7, 31, 4)]
+    counts = torch.from_numpy(numbers[:, 36:38].astype(np.int64))
+    four = [real[:, i : i + 4] for i in range(7, 35, 4)]
     return CarState(
         track=torch.arange(len(envs)),
         pos=real[:, 0:2],
@@ -241,9 +241,10 @@ def read_states(envs: Sequence[OriginalEnv], max_tiles: int) -> CarState:
         phase=four[1],
         joint=four[2],
         joint_rate=four[3],
-        gas=real[:, 31],
-        road=four[4] > 0,
-        on_start=four[5] > 0,
+        press=four[4],
+        gas=real[:, 35],
+        road=four[5] > 0,
+        on_start=four[6] > 0,
         visited=torch.from_numpy(visited),
         visited_count=counts[:, 0],
         frames=counts[:, 1],
@@ -274,12 +275,18 @@ def _numbers(env: OriginalEnv) -> list[float]:
         *(wheel.phase for wheel in wheels),
         *(wheel.joint.angle for wheel in wheels),
         *(wheel.joint.speed for wheel in wheels),
+        *(_press(wheel) for wheel in wheels),
         *(len(wheel.tiles) > 0 for wheel in wheels),
         *(start in wheel.tiles for wheel in wheels),
         wheels[2].gas,
         env.core.tile_visited_count,
         env.frames,
     ]
+
+
+def _press(wheel: Any) -> float:
+    """Box2D keeps the impulse for the next frame only while the joint is at its stop"""
+    return abs(wheel.joint.GetReactionTorque(1.0)) if abs(wheel.joint.angle) >= CAR.joint_limit else 0.0
 
 
 def _visited(env: OriginalEnv) -> NDArray[np.bool_]:

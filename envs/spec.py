@@ -53,6 +53,10 @@ class CarSpec:
     """rad"""
     joint_slop: float = 2.0 * math.pi / 180.0
     """rad a joint may overshoot its limit by"""
+    servo_torque: float = 64.8
+    """largest torque of a steering motor"""
+    solver_rounds: int = 180
+    """of Box2D's velocity solver, each of which passes on a little of a motor's push"""
     contact_margin: float = 0.02
     """u, two polygon skins of Box2D"""
     max_speed: float = 100.0
@@ -77,6 +81,17 @@ class CarSpec:
             for x, y in zip(self.wheel_x, self.wheel_y, strict=True)
         )
         return self.hull_inertia + self.hull_mass * (self.hull_com_y - self.com_y) ** 2 + wheels
+
+    @property
+    def orbit_share(self) -> float:
+        """share of `inertia` that is the wheels' going round the centre of mass"""
+        round_ = sum(x**2 + (y - self.com_y) ** 2 for x, y in zip(self.wheel_x, self.wheel_y, strict=True))
+        return self.wheel_mass * round_ / self.inertia
+
+    @property
+    def joint_inertia(self) -> float:
+        """what a steering motor turns: wheel against hull"""
+        return 1.0 / (1.0 / self.hull_inertia + 1.0 / self.wheel_inertia)
 
     @property
     def wheel_reach(self) -> float:

@@ -25,6 +25,7 @@ class CarState:
     phase: Tensor  # [B, 4] rad, turned by the wheels (drawing only)
     joint: Tensor  # [B, 4] rad, wheel against hull, positive left
     joint_rate: Tensor  # [B, 4] rad/s, of the last frame
+    press: Tensor  # [B, 4] impulse with which a steering stop holds its wheel
     gas: Tensor  # [B] engine level, 0 to 1
     road: Tensor  # [B, 4] bool, wheel touches the road
     on_start: Tensor  # [B, 4] bool, wheel touches tile 0

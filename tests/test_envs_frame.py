@@ -79,8 +79,26 @@ def test_full_lock_moves_in_steps_of_six_hundredths_and_overshoots_to_forty_two(
 @pytest.mark.golden
 def test_the_servo_slows_near_its_target():
     # error 0.1 − 0.08 = 0.02: 50 · 0.02 = 1 rad/s; the rear wheels go back to straight
-    rates = servo_rates(torch.full((1, 4), 0.08), torch.tensor([-0.1]))
+    rates, _ = servo_rates(torch.full((1, 4), 0.08), torch.tensor([-0.1]), torch.zeros(1, 4))
     assert rates[0].tolist() == pytest.approx([1.0, 1.0, -3.0, -3.0])
+
+
+@pytest.mark.golden
+def test_a_wheel_pressed_against_its_stop_comes_off_late():
+    # a joint turns against 1 / (1/18.2122768 + 1/0.0074592) = 0.0074561; beyond its stop at 0.4 it is held.
+    # target 0.45: 50 · 0.04 = 2 rad/s outwards, 180 rounds would press 180 · 0.0074561 · 2 = 2.68, the motor ends at
+    # 64.8 · 0.02 = 1.296
+    joint, press = torch.full((1, 1), 0.41).expand(1, 4), torch.zeros(1, 4)
+    rates, press = servo_rates(joint, torch.tensor([-0.45]), press)
+    assert rates[0, :2].tolist() == [0, 0]
+    assert press[0, :2].tolist() == pytest.approx([1.296, 1.296])
+    # target 0.40: 50 · −0.01 = −0.5 rad/s inwards uses up 180 · 0.0074561 · 0.5 = 0.671 a frame, so one frame is held
+    rates, press = servo_rates(joint, torch.tensor([-0.40]), press)
+    assert rates[0, :2].tolist() == [0, 0]
+    assert press[0, :2].tolist() == pytest.approx([0.625, 0.625], abs=1e-3)
+    rates, press = servo_rates(joint, torch.tensor([-0.40]), press)
+    assert rates[0, :2].tolist() == pytest.approx([-0.5, -0.5], rel=1e-3)
+    assert press.abs().max() == 0
 
 
 @pytest.mark.golden
