@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     learning_rate: float
     lr_schedule: Literal["constant", "linear", "adaptive"]
     desired_kl: float
+    desired_kl_end: float | None
     gamma: float
     gae_lambda: float
     clip_coef: float

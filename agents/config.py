@@ -21,6 +21,9 @@ class PPOConfig(PolicyConfig):
         "adaptive", description="learning rate: constant, linear to zero over --steps, or steered by the KL divergence"
     )
     desired_kl: float = Field(0.01, gt=0, description="KL divergence an epoch that the adaptive schedule aims at, nats")
+    desired_kl_end: float | None = Field(
+        None, gt=0, description="what desired_kl falls to, linearly over --steps; none = stays"
+    )
     gamma: float = Field(0.99, ge=0, le=1, description="discount of the future, per step")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="decay of generalised advantage estimation, per step")
     clip_coef: float = Field(0.2, gt=0, description="the probability ratio is clipped to 1 ± this")
@@ -47,7 +50,14 @@ class PPOConfig(PolicyConfig):
 
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "racing"): {"actions": "pedals", "frame_skip": 2, "reward": "unbroken", "patience": 100},
+    ("ppo", "racing"): {
+        "actions": "pedals",
+        "frame_skip": 2,
+        "reward": "unbroken",
+        "patience": 40,
+        "gamma": 0.98,
+        "activation": "relu",
+    },
 }
 """(algorithm, environment) → options that differ from their defaults"""
 

@@ -135,6 +135,7 @@ class PPOLearner:
         cfg, size = self.cfg, len(batch.advantage) // self.cfg.num_minibatches
         if cfg.lr_schedule == "linear":
             self.rate = linear(cfg.learning_rate, self.steps, self.total_steps)
+        desired_kl = linear(cfg.desired_kl, self.steps, self.total_steps, cfg.desired_kl_end or cfg.desired_kl)
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
             order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
@@ -142,7 +143,7 @@ class PPOLearner:
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
             if cfg.lr_schedule == "adaptive":
-                self.rate = adapt_to_kl(self.rate, kl, cfg.desired_kl)
+                self.rate = adapt_to_kl(self.rate, kl, desired_kl)
             if cfg.target_kl is not None and kl > cfg.target_kl:
                 break
         means = torch.stack([torch.stack(list(parts.values())) for parts in history]).mean(0).tolist()

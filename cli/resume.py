@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from drivetrain.options import Options, Spec, from_record, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
+from drivetrain.stopping import StopRequest
 from drivetrain.train import RunOptions, make_plan, part_of, task_words, train_spec, write_config
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ def main(argv: list[str]) -> Result:
     """Resume a run."""
     parsed = parse(SPEC, argv)
     run = open_run(parsed.words[0])
-    try:
-        session, ended = _start(run, parsed.options)
-    except BaseException:
-        run.close()
-        raise
-    if ended:
-        return session.leave("reached")
-    return session.train()
+    with StopRequest() as stop:
+        try:
+            session, ended = _start(run, parsed.options)
+            stop.check()
+        except BaseException:
+            run.close()
+            raise
+        return session.leave("reached") if ended else session.train(stop)
 
 
 def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:

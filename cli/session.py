@@ -124,21 +124,21 @@ class Session:
         self.unstored: OSError | None = None
         self.saved_at = agent.steps if resumed else -1
 
-    def train(self) -> Result:
-        """Train to the end of the plan.
+    def train(self, stop: StopRequest) -> Result:
+        """Train to the end of the plan, or until ``stop`` (entered by the caller) is requested.
 
         Raises:
             Failure: diverged (4), storage failed at the end (6), or whatever stopped the agent.
         """
         status = "failed"
+        stop.on_first = lambda: self._say("stopping after this update; once more stops at once")
         try:
-            with StopRequest(lambda: self._say("stopping after this update; once more stops at once")) as stop:
-                if self.saved_at < 0:
-                    self._save()  # from here on the run can be resumed, however it ends
-                status = self._loop(stop)
-                if status == "done" and self._owes_a_score():
-                    self._record({}, self._validate_first())
-                self._save()
+            if self.saved_at < 0:
+                self._save()  # from here on the run can be resumed, however it ends
+            status = self._loop(stop)
+            if status == "done" and self._owes_a_score():
+                self._record({}, self._validate_first())
+            self._save()
         except KeyboardInterrupt:
             status = "interrupted"
         except Exception as error:

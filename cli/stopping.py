@@ -11,12 +11,21 @@ __all__ = ["StopRequest"]
 
 
 class StopRequest:
-    """While entered, the first signal sets ``requested`` and the second raises ``KeyboardInterrupt``."""
+    """While entered, the first signal sets ``requested`` and the second raises ``KeyboardInterrupt``.
 
-    def __init__(self, on_first: Callable[[], None] | None = None) -> None:
+    A signal handler that raises can strike anywhere, also inside a library that is being loaded and does not survive
+    it; so the first signal only leaves a mark, and ``check`` raises where it is safe.
+    """
+
+    def __init__(self) -> None:
         self.requested = False
-        self._on_first = on_first
+        self.on_first: Callable[[], None] | None = None  # called once, inside the handler
         self._before: dict[int, Any] = {}
+
+    def check(self) -> None:
+        """Raise ``KeyboardInterrupt`` if a signal has come."""
+        if self.requested:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> StopRequest:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -34,5 +43,5 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        if self._on_first is not None:
-            self._on_first()
+        if self.on_first is not None:
+            self.on_first()

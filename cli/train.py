@@ -11,6 +11,7 @@ from drivetrain.envs.errors import UserError, nearest
 from drivetrain.options import Options, Parsed, Spec, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
+from drivetrain.stopping import StopRequest
 from drivetrain.trackers import LocalMirror
 
 if TYPE_CHECKING:
@@ -79,13 +80,14 @@ def main(argv: list[str]) -> Result:
         _check_source(parsed, run_options.init_from)
     run = create_run(run_options.name, f"{algo}-{env}-{run_options.seed}", typed)
     mirror = LocalMirror(run.path)  # first of all: it loads its libraries while this process loads torch
-    try:
-        session = _start(run, mirror, parsed.options, algo, env, ["train", *argv])
-    except BaseException:  # an interrupt too: nothing half-made stays behind
-        mirror.abandon()
-        run.discard()
-        raise
-    return session.train()
+    with StopRequest() as stop:
+        try:
+            session = _start(run, mirror, parsed.options, ["train", *argv], stop)
+        except BaseException:  # an interrupt too: nothing half-made stays behind
+            mirror.abandon()
+            run.discard()
+            raise
+        return session.train(stop)
 
 
 def train_spec(algo: str, env: str) -> Spec[Any]:
@@ -164,7 +166,7 @@ def _check_source(parsed: Parsed[Any], init_from: str) -> None:
     find_run(init_from)
 
 
-def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, algo: str, env: str, argv: list[str]) -> Session:
+def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
     """Everything between a valid command line and the first update."""
     from drivetrain.device import choose_device, set_threads
     from drivetrain.learner import begin_from, build_learner
@@ -173,12 +175,15 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, algo: str, env:
     from drivetrain.rundir import run_name
     from drivetrain.session import Session
 
+    stop.check()
+    algo, env = task_words(argv[1:])
     device = choose_device(part_of(options, RunOptions).device)
     threads = set_threads(part_of(options, RunOptions).threads)
     options = options.model_copy(update={"device": device, "threads": threads})
     write_config(run, algo, env, options)
     run.write_json("code.json", code_record(device, threads, argv))
     learner = build_learner(options)
+    stop.check()
     settings = part_of(options, RunOptions)
     if settings.init_from is not None:
         begin_from(learner.agent, settings.init_from)

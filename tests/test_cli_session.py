@@ -17,9 +17,10 @@ from drivetrain.agents.checkpoint import load_trainer, valid_checkpoints
 from drivetrain.agents.evaluate import Scores
 from drivetrain.envs.errors import UserError
 from drivetrain.journal import read_metrics
-from drivetrain.output import Failure
+from drivetrain.output import Failure, Result
 from drivetrain.rundir import create_run
 from drivetrain.session import FIRST_VALIDATION_SEED, Plan, RunState, Session
+from drivetrain.stopping import StopRequest
 
 BASE = FIRST_VALIDATION_SEED
 
@@ -89,6 +90,11 @@ def begin(agent: Scripted, judge: Judge, plan: Plan) -> Session:
     return Session(agent, create_run("r", "x"), plan, judge, Silence())
 
 
+def play(session: Session) -> Result:
+    with StopRequest() as stop:
+        return session.train(stop)
+
+
 def records() -> list[dict[str, Any]]:
     return read_metrics(Path("runs/r/metrics.jsonl"))
 
@@ -98,7 +104,7 @@ def kept() -> list[tuple[int, float | None]]:
 
 
 def test_without_validation_a_run_ends_with_its_last_step_and_no_score() -> None:
-    result = begin(Scripted([1.0]), Judge(0), Plan(30)).train()
+    result = play(begin(Scripted([1.0]), Judge(0), Plan(30)))
     assert result.code == 0
     assert {k: result.values[k] for k in ("run", "status", "steps", "frames", "score")} == {
         "run": "runs/r",  # it has no config.json here, so its plain name finds nothing
@@ -115,7 +121,7 @@ def test_without_validation_a_run_ends_with_its_last_step_and_no_score() -> None
 def test_validation_for_a_target_waits_until_training_is_within_five_percent() -> None:
     judge = Judge(950.0)
     # 854.9 < 900 - 5 % = 855 <= 855
-    result = begin(Scripted([0.0, 854.9, 855.0]), judge, Plan(1000, stop_at=900.0)).train()
+    result = play(begin(Scripted([0.0, 854.9, 855.0]), judge, Plan(1000, stop_at=900.0)))
     assert (result.values["status"], result.values["steps"], result.values["score"]) == ("reached", 30, 950.0)
     assert judge.asked == [(BASE, 100), (BASE + 100, 100)]
 
@@ -123,12 +129,12 @@ def test_validation_for_a_target_waits_until_training_is_within_five_percent() -
 def test_a_negative_target_is_approached_from_below_too() -> None:
     judge = Judge(-90.0)
     # 5 % of -100 away: from -105 on
-    assert begin(Scripted([-106.0, -105.0]), judge, Plan(1000, stop_at=-100.0)).train().values["steps"] == 20
+    assert play(begin(Scripted([-106.0, -105.0]), judge, Plan(1000, stop_at=-100.0))).values["steps"] == 20
 
 
 def test_a_second_set_of_tracks_must_pass_too_and_is_new_each_time() -> None:
     judge = Judge(890.0, 905.0, 899.0, 905.0, 903.0)
-    result = begin(Scripted([900.0]), judge, Plan(1000, stop_at=900.0)).train()
+    result = play(begin(Scripted([900.0]), judge, Plan(1000, stop_at=900.0)))
     # update 1: 890 fails. update 2: 905 passes, 899 does not confirm. update 3: 905 passes, 903 confirms
     assert judge.asked == [(BASE, 100), (BASE, 100), (BASE + 100, 100), (BASE, 100), (BASE + 200, 100)]
     assert (result.values["status"], result.values["steps"], result.values["score"]) == ("reached", 30, 903.0)
@@ -142,19 +148,19 @@ def test_the_mean_of_fewer_than_a_hundred_episodes_does_not_count() -> None:
     episodes = iter([99.0, 100.0])
     plain = agent.iterate
     agent.iterate = lambda total: ({**m, "train/episodes": next(episodes)} for m in plain(total))  # type: ignore[method-assign]
-    assert begin(agent, Judge(950.0), Plan(1000, stop_at=900.0)).train().values["steps"] == 20
+    assert play(begin(agent, Judge(950.0), Plan(1000, stop_at=900.0))).values["steps"] == 20
 
 
 def test_after_a_miss_the_next_validation_waits() -> None:
     judge = Judge(890.0)
-    begin(Scripted([900.0]), judge, Plan(50, stop_at=900.0, retry_after=20)).train()
+    play(begin(Scripted([900.0]), judge, Plan(50, stop_at=900.0, retry_after=20)))
     # at 10, 30 and 50 steps
     assert len(judge.asked) == 3
 
 
 def test_regular_validations_and_the_last_one_choose_the_best_checkpoint() -> None:
     judge = Judge(100.0, 300.0, 200.0)
-    result = begin(Scripted([0.0]), judge, Plan(50, eval_every=20)).train()
+    result = play(begin(Scripted([0.0]), judge, Plan(50, eval_every=20)))
     # at 20, 40 and at the end
     assert [r["step"] for r in records() if "eval/mean" in r] == [20, 40, 50]
     assert result.values["score"] == 200.0
@@ -165,7 +171,7 @@ def test_regular_validations_and_the_last_one_choose_the_best_checkpoint() -> No
 
 
 def test_the_best_and_the_last_two_checkpoints_are_kept() -> None:
-    begin(Scripted([0.0]), Judge(9.0, 1.0), Plan(50, eval_every=10, checkpoint_every=10)).train()
+    play(begin(Scripted([0.0]), Judge(9.0, 1.0), Plan(50, eval_every=10, checkpoint_every=10)))
     assert [step for step, _ in kept()] == [10, 40, 50]
 
 
@@ -179,7 +185,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_never_stored() -> None:
 
     agent.on_update = spoil  # type: ignore[method-assign]
     with pytest.raises(Failure) as failure:
-        begin(agent, Judge(0), Plan(50, checkpoint_every=10)).train()
+        play(begin(agent, Judge(0), Plan(50, checkpoint_every=10)))
     assert isinstance(failure.value.cause, UserError)
     assert failure.value.cause.code == 4
     assert failure.value.values["status"] == "diverged"
@@ -191,7 +197,7 @@ def test_a_weight_that_is_no_number_is_found_when_it_would_be_stored() -> None:
     agent = Scripted([0.0])
     agent.on_update = lambda: torch.nn.init.constant_(agent.policy.weight, float("inf"))  # type: ignore[method-assign]
     with pytest.raises(Failure) as failure:
-        begin(agent, Judge(0), Plan(50)).train()
+        play(begin(agent, Judge(0), Plan(50)))
     assert (failure.value.values["status"], failure.value.cause.code) == ("diverged", 4)  # type: ignore[attr-defined]
     assert [step for step, _ in kept()] == [0]
 
@@ -201,7 +207,7 @@ def test_one_signal_stops_at_the_next_update_with_a_checkpoint(number: int) -> N
     agent = Scripted([0.0])
     agent.on_update = lambda: os.kill(os.getpid(), number) if agent.updates == 2 else None  # type: ignore[method-assign]
     before = signal.getsignal(number)
-    result = begin(agent, Judge(0), Plan(1000)).train()
+    result = play(begin(agent, Judge(0), Plan(1000)))
     assert (result.code, result.values["status"], result.values["steps"]) == (75, "interrupted", 30)
     assert [step for step, _ in kept()] == [0, 30]
     assert signal.getsignal(number) is before
@@ -216,7 +222,7 @@ def test_a_second_signal_stops_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     agent.on_update = twice  # type: ignore[method-assign]
-    result = begin(agent, Judge(0), Plan(1000)).train()
+    result = play(begin(agent, Judge(0), Plan(1000)))
     assert (result.code, result.values["status"]) == (75, "interrupted")
     assert [step for step, _ in kept()] == [0]  # the update was not finished
 
@@ -230,7 +236,7 @@ def test_any_other_failure_keeps_the_run_and_passes_on_the_cause() -> None:
 
     agent.on_update = fail  # type: ignore[method-assign]
     with pytest.raises(Failure) as failure:
-        begin(agent, Judge(0), Plan(50, checkpoint_every=10)).train()
+        play(begin(agent, Judge(0), Plan(50, checkpoint_every=10)))
     assert isinstance(failure.value.cause, MemoryError)
     assert [step for step, _ in kept()] == [10, 20]
     assert not Path("runs/r/lock").exists()
@@ -246,7 +252,7 @@ def test_a_disk_that_is_full_for_a_while_costs_one_checkpoint(monkeypatch: pytes
 
     monkeypatch.setattr(session_module, "save_checkpoint", full_once)
     session = begin(Scripted([0.0]), Judge(0), Plan(30, checkpoint_every=10))
-    assert session.train().code == 0
+    assert play(session).code == 0
     assert "No space left" in " ".join(session.progress.notes)  # type: ignore[attr-defined]
     assert [step for step, _ in kept()] == [20, 30]
 
@@ -258,13 +264,13 @@ def test_a_disk_that_is_full_at_the_end_is_a_storage_failure(monkeypatch: pytest
     session = begin(Scripted([0.0]), Judge(0), Plan(30))
     monkeypatch.setattr(session_module, "save_checkpoint", full)
     with pytest.raises(Failure) as failure:
-        session.train()
+        play(session)
     assert failure.value.cause.code == 6  # type: ignore[attr-defined]
     assert len(records()) == 3
 
 
 def test_the_state_of_a_session_survives_a_checkpoint() -> None:
-    begin(Scripted([0.0]), Judge(100.0), Plan(50, eval_every=20)).train()
+    play(begin(Scripted([0.0]), Judge(100.0), Plan(50, eval_every=20)))
     _, values = load_trainer(valid_checkpoints(Path("runs/r/checkpoints"))[0].path)
     state = RunState.from_values(values["run"] | {"from_the_future": 1})
     assert (state.seq, state.score, state.best, state.evaluated_at) == (6, 100.0, 100.0, 50)
