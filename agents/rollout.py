@@ -31,15 +31,41 @@ FROM_ENV = (
 class Step(Protocol):
     """What an environment answers: envs.sim.Outcome, or anything with these fields."""
 
-    obs: Tensor
-    next_obs: Tensor
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    frames: Tensor
-    episode_return: Tensor
-    episode_frames: Tensor
-    lap_finished: Tensor
+    @property
+    def obs(self) -> Tensor:
+        """[B, O], the first of a new episode where one ended."""
+
+    @property
+    def next_obs(self) -> Tensor:
+        """[B, O], what the action led to."""
+
+    @property
+    def reward(self) -> Tensor:
+        """[B]."""
+
+    @property
+    def terminated(self) -> Tensor:
+        """[B] bool."""
+
+    @property
+    def truncated(self) -> Tensor:
+        """[B] bool."""
+
+    @property
+    def lap_finished(self) -> Tensor:
+        """[B] bool."""
+
+    @property
+    def frames(self) -> Tensor:
+        """[B] int64."""
+
+    @property
+    def episode_return(self) -> Tensor:
+        """[B], score of the episode so far."""
+
+    @property
+    def episode_frames(self) -> Tensor:
+        """[B] int64."""
 
 
 class BatchedEnv(Protocol):
@@ -47,8 +73,14 @@ class BatchedEnv(Protocol):
 
     num_envs: int
     device: torch.device
-    single_observation_space: Space[Any]
-    single_action_space: Space[Any]
+
+    @property
+    def single_observation_space(self) -> Space[Any]:
+        """Of one environment."""
+
+    @property
+    def single_action_space(self) -> Space[Any]:
+        """Of one environment."""
 
     def reset(self) -> Tensor:
         """obs [B, O]."""

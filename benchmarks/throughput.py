@@ -65,7 +65,7 @@ def floor(learner: PPOLearner) -> Callable[[], int]:
         pi = policy.pi(obs)
         raw = pi.sample(learner.generator)
         batch = Batch(obs, raw, pi.log_prob(raw), torch.randn_like(obs[:, 0]), torch.randn_like(obs[:, 0]))
-    parts = [Batch(*(x[i::cfg.num_minibatches].contiguous() for x in batch)) for i in range(cfg.num_minibatches)]
+    parts = [Batch(*(x[i :: cfg.num_minibatches].contiguous() for x in batch)) for i in range(cfg.num_minibatches)]
     seen = obs[: cfg.num_envs]
 
     def advance() -> int:

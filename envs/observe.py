@@ -5,6 +5,7 @@ OBS_SPEC is the documentation of record: docs/environment.md repeats it and a te
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,8 @@ _REFINE = 2
 """centre points tried on either side of the look-up grid's answer"""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where B cars are along their road."""
 
     index: Tensor  # [B] int64, centre point behind the car

@@ -249,15 +249,15 @@ class Sim:
         self._lanes = kernel.views(self.lanes, kernel.Lanes)
         self._out = kernel.views(self._outcome, kernel.Result)
         start = [getattr(self.start, name).numpy() for name in kernel.Start._fields[:-1]]
-        self._start = kernel.Start(*start, observe(self.tracks, self.start).numpy())
+        self._start = kernel.Start._make([*start, observe(self.tracks, self.start).numpy()])
         config = self.config
         switches = config.lap_rule == "percent", config.reward == "unbroken"
         self._rules = (config.frame_skip, *switches, config.patience, self.seed)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name: what an exact resume needs."""
-        records = {"car": self.state, "lane": self.lanes}
-        return {f"{k}.{f.name}": getattr(r, f.name) for k, r in records.items() for f in fields(r)}
+        cars = {f"car.{f.name}": getattr(self.state, f.name) for f in fields(CarState)}
+        return cars | {f"lane.{f.name}": getattr(self.lanes, f.name) for f in fields(Lanes)}
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what state_tensors gave.

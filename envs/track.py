@@ -107,7 +107,7 @@ def build_tracks(
 ) -> Tracks:
     """Tables of the given roads, in their order."""
     count, longest = len(lines), max(len(line.points) for line in lines)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "seed": np.full(count, -1, np.int64) if seeds is None else np.asarray(list(seeds), np.int64),
         "num_tiles": np.asarray([len(line.points) for line in lines], np.int64),
         "centre": np.zeros((count, longest + PAD, 2), np.float32),
