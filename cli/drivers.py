@@ -39,9 +39,9 @@ class Driver:
 
         return SimConfig(self.obs, self.actions, self.frame_skip, self.lap_rule)
 
-    def actor(self) -> Actor:
+    def actor(self, device: str = "cpu") -> Actor:
         """The driver itself; loads the weights of a run."""
-        return actor_of(self.key, self.actions)
+        return actor_of(self.key, self.actions, device)
 
     @property
     def title(self) -> str:
@@ -81,7 +81,7 @@ def find_driver(
     return Driver(run_name(path), str(chosen.path), str(config.get("env", "racing")), **task, step=chosen.step)
 
 
-def actor_of(key: str, actions: str) -> Actor:
+def actor_of(key: str, actions: str, device: str = "cpu") -> Actor:
     """The actor behind ``Driver.key``; a function of plain text, so that worker processes can call it."""
     if key in SCRIPTED:
         from drivetrain.agents.evaluate import scripted_actor
@@ -89,4 +89,4 @@ def actor_of(key: str, actions: str) -> Actor:
         return scripted_actor(key, actions)
     from drivetrain.learner import load_actor
 
-    return load_actor(Path(key))
+    return load_actor(Path(key), device)

@@ -73,7 +73,7 @@ def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores
         return play_original_in_workers(actor_of, driver.key, seeds, driver.obs, driver.actions, driver.frame_skip)
     place = choose_device(device)
     set_threads(None)
-    actor = driver.actor()
+    actor = driver.actor(place)
     parts = [play_twin(actor, seeds[k : k + BATCH], driver.sim_config, place) for k in range(0, len(seeds), BATCH)]
     return Scores(
         tuple(seed for part in parts for seed in part.seeds),

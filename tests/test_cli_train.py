@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drivetrain import session, train
 from drivetrain.agents.checkpoint import MODEL, TRAINER, VALUES, choose_checkpoint
 from drivetrain.agents.evaluate import Scores
 from drivetrain.agents.metrics import METRICS
+from drivetrain.envs.observe import OBS_SIZE
 from drivetrain.journal import read_metrics
 from drivetrain.main import main
 
@@ -167,6 +169,17 @@ def test_a_run_can_begin_with_the_weights_of_another(capsys: pytest.CaptureFixtu
     assert main(wrong) == 2
     assert "another shape" in capsys.readouterr().err
     assert not Path("runs/c").exists()
+
+
+def test_what_python_saved_is_scored_and_resumed_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from drivetrain.agents import PPO, load
+
+    PPO("racing", num_envs=4, num_steps=8, num_minibatches=2, num_tracks=2, hidden=(8,)).learn(64).save("runs/mine")
+    assert call(capsys, "evaluate", "mine", "--episodes", "2")["episodes"] == 2
+    assert call(capsys, "resume", "mine", "--steps", "128", "--threads", "1")["steps"] == 128
+    action, memory = load("runs/mine").predict(np.zeros(OBS_SIZE), deterministic=True)
+    assert action.shape == (2,)
+    assert memory is None
 
 
 def test_the_record_of_a_run_repeats_it(capsys: pytest.CaptureFixture[str]) -> None:
