@@ -21,8 +21,8 @@ from ..envs.actions import action_space
 from ..envs.errors import UserError
 from ..envs.expert import Line, act, build_lines
 from ..envs.noise import hash_u32
-from ..envs.observe import OBS_SIZE, observe
-from ..envs.original import OriginalEnv, read_states
+from ..envs.observe import OBS_SIZE
+from ..envs.original import OriginalEnv, observe_fast, read_states
 from ..envs.sim import Sim, SimConfig
 from ..envs.state import CarState
 from ..envs.track import Tracks, build_tracks, centreline_of_seed
@@ -226,7 +226,7 @@ class _View:
             for row in live:
                 self.pictures[row] = torch.from_numpy(self.envs[row].core.state)
             return self.pictures, self.state
-        self.vectors[rows] = observe(self.tracks, fresh)
+        self.vectors[rows] = observe_fast(self.tracks, fresh)
         return self.vectors, self.state
 
 

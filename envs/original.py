@@ -18,9 +18,10 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import kernel
 from .actions import DISCRETE, action_space, check_action, to_controls
 from .errors import UserError, nearest
-from .observe import OBS_LIMIT, OBS_SIZE, observe
+from .observe import OBS_LIMIT, OBS_SIZE
 from .spec import CAR, DT, RULES
 from .state import CarState
 from .track import Centreline, Tracks, build_tracks, centreline_from_points
@@ -171,7 +172,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         if self.obs_name == "pixels":
             picture: NDArray[Any] = self.core.state
             return picture
-        return observe(self.tracks, self.car_state())[0].numpy()
+        return observe_fast(self.tracks, self.car_state())[0].numpy()
 
     @property
     def frames(self) -> int:
@@ -218,6 +219,14 @@ def make(
 ) -> OriginalEnv:
     """The real CarRacing-v3 with our observations, action sets and frame skip: see OriginalEnv."""
     return OriginalEnv(obs, actions, frame_skip, render_mode)
+
+
+def observe_fast(tracks: Tracks, state: CarState) -> Tensor:
+    """observe() [B, OBS_SIZE] for cars on the CPU, by the compiled kernel: for few cars ten times less work."""
+    obs = torch.empty(len(state.heading), OBS_SIZE)
+    cars = kernel.views(state.map(Tensor.contiguous), kernel.Cars)
+    kernel.observe(kernel.views(tracks, kernel.World), cars, obs.numpy())
+    return obs
 
 
 def read_states(envs: Sequence[OriginalEnv], max_tiles: int) -> CarState:

@@ -18,6 +18,7 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 
 from drivetrain.envs.actions import ACTIONS
 from drivetrain.envs.errors import UserError
+from drivetrain.envs.observe import observe
 from drivetrain.envs.original import OriginalEnv, make, read_states
 from drivetrain.envs.state import hull_origin, wheel_centres
 from drivetrain.envs.track import build_tracks, centreline_of_seed
@@ -155,6 +156,15 @@ def test_the_state_read_from_box2d_is_the_cars() -> None:
     assert state.visited.sum() == state.visited_count == core.tile_visited_count
     assert state.frames == 80
     np.testing.assert_allclose(state.controls[0], action)
+
+
+@pytest.mark.oracle
+def test_the_observation_is_that_of_the_simulator_for_the_same_state() -> None:
+    env = make()
+    env.reset(seed=9)
+    for _ in range(40):
+        obs, *_ = env.step(np.array([-0.3, 0.8, 0], np.float32))
+        np.testing.assert_allclose(obs, observe(env.tracks, env.car_state())[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.invariance
