@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -29,8 +30,8 @@ from ..envs.track import Tracks, build_tracks, centreline_of_seed
 
 THRESHOLD = 900.0
 """score from which an episode of racing counts as a success"""
-EPISODES_FOR_WORKERS = 20
-"""episodes of the original that make starting more processes worth while"""
+EPISODES_FOR_WORKERS = 60
+"""episodes of the original from which another process, seconds in starting, is worth while"""
 _NOISE_STREAM = 7
 
 
@@ -151,12 +152,18 @@ def random_actor(actions: str = "continuous", seed: int = 0) -> Actor:
     return actor
 
 
+@lru_cache(maxsize=2)
+def _roads(seeds: tuple[int, ...], device: str) -> Tracks:
+    """Tables of these seeds' roads; kept, because a training run validates on the same ones again and again."""
+    return build_tracks([centreline_of_seed(seed) for seed in seeds], seeds, device)
+
+
 def play_twin(
     actor: Actor, seeds: Sequence[int], sim_config: SimConfig | None = None, device: torch.device | str = "cpu"
 ) -> Scores:
     """One episode per seed in the batched simulator, all at once."""
     began = time.monotonic()
-    tracks = build_tracks([centreline_of_seed(seed) for seed in seeds], seeds, device)
+    tracks = _roads(tuple(seeds), str(device))
     # how a driver was paid in training is no part of its score
     config = replace(sim_config or SimConfig(), reward="score", patience=0)
     sim = Sim(tracks, len(seeds), config)
@@ -239,14 +246,14 @@ def play_original_in_workers(
     frame_skip: int = 1,
     workers: int | None = None,
 ) -> Scores:
-    """play_original, the seeds shared out among spawned processes.
+    """play_original, the seeds shared out among this process and spawned ones.
 
     Args:
         make_actor: a function at the top of a module: (who, actions) -> Actor. It runs inside each worker, so that only
             plain text crosses over.
         who: what make_actor understands: "expert", "random", a run folder.
         seeds, obs, actions, frame_skip: as play_original takes them.
-        workers: processes; None = one per core, but this process alone for fewer than 20 seeds.
+        workers: processes; None = one per core, but this process alone for few seeds.
     """
     count = workers if workers is not None else (_cores() if len(seeds) >= EPISODES_FOR_WORKERS else 1)
     count = min(count, len(seeds))
@@ -255,9 +262,11 @@ def play_original_in_workers(
     began = time.monotonic()
     parts = [tuple(seeds[k::count]) for k in range(count)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        jobs = [pool.submit(_part, make_actor, who, part, obs, actions, frame_skip) for part in parts]
-        played = [job.result() for job in jobs]
+    with ProcessPoolExecutor(count - 1, mp_context=context) as pool:
+        jobs = [pool.submit(_part, make_actor, who, part, obs, actions, frame_skip) for part in parts[1:]]
+        # this process plays while the others start
+        played = [play_original(make_actor(who, actions), parts[0], obs, actions, frame_skip)]
+        played += [job.result() for job in jobs]
     by_seed = {
         seed: (score, frames)
         for part in played
