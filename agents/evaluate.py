@@ -165,7 +165,7 @@ def play_twin(
     began = time.monotonic()
     tracks = _roads(tuple(seeds), str(device))
     # how a driver was paid in training is no part of its score
-    config = replace(sim_config or SimConfig(), reward="score", patience=0)
+    config = replace(sim_config or SimConfig(), gap_cost=0.0, patience=0)
     sim = Sim(tracks, len(seeds), config)
     obs = sim.reset()
     score = torch.zeros(len(seeds), dtype=torch.float64, device=tracks.device)
