@@ -61,7 +61,7 @@ class Settings(TypedDict, total=False):
     norm_obs: bool
     random_phase: bool
     num_tracks: int
-    reward: Literal["score", "unbroken"]
+    gap_cost: float
     patience: int
 
 
@@ -198,7 +198,7 @@ def load_weights(policy: Policy, checkpoint: Path) -> None:
 
 def build_learner(cfg: PPOConfig, task: dict[str, Any], seed: int, device: str, steps: int = 1) -> PPOLearner:
     """PPO on a training pool of its own; steps = where a linear schedule ends."""
-    sim_config = SimConfig(**task, reward=cfg.reward, patience=cfg.patience)
+    sim_config = SimConfig(**task, gap_cost=cfg.gap_cost, patience=cfg.patience)
     tracks = pool(TRAINING_SEEDS + POOL_STRIDE * seed, cfg.num_tracks, device)
     sim = Sim(tracks, cfg.num_envs, sim_config, seed)
     return PPOLearner(sim, cfg, torch.Generator(device).manual_seed(seed), total_steps=steps)

@@ -36,10 +36,12 @@ class PPOConfig(PolicyConfig):
     norm_obs: bool = Field(True, description="standardise observations by running statistics")
     random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
     num_tracks: int = Field(256, ge=1, description="tracks in the training pool")
-    reward: Literal["score", "unbroken"] = Field(
-        "score", description="training pay: the score, or a tile only once all tiles before it were touched"
+    gap_cost: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="what a gap left in the row of tiles costs in training, points"
     )
-    patience: int = Field(0, ge=0, description="frames without pay after which a training episode ends; 0 = never")
+    patience: int = Field(
+        0, ge=0, description="frames without a new tile after which a training episode ends; 0 = never"
+    )
 
     @model_validator(mode="after")
     def _check_minibatches(self) -> PPOConfig:
@@ -53,7 +55,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "racing"): {
         "actions": "pedals",
         "frame_skip": 2,
-        "reward": "unbroken",
+        "gap_cost": 50.0,
         "patience": 40,
         "gamma": 0.98,
         "activation": "relu",

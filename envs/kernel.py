@@ -14,7 +14,7 @@ import torch
 
 from .kernel_car import Array, Cars, F, World, compiled, drive_frame, is_outside, observe_car
 from .noise import MASK, TRACK_STREAM
-from .spec import RULES
+from .spec import GAP_MARGIN, GAP_REACH, RULES
 
 MIN_SHARE = 64
 """cars that make a second thread worth its wake-up"""
@@ -41,7 +41,8 @@ class Lanes(NamedTuple):
     """Book-keeping of an episode beside the car: sim.Lanes as numpy views."""
 
     episode: Array
-    unbroken: Array
+    far: Array
+    gaps: Array
     idle: Array
 
 
@@ -91,8 +92,7 @@ def hash_u32(seed: int, lane: int, episode: int, stream: int) -> int:
 def _restart(i: int, start: Start, cars: Cars, lanes: Lanes, seed: int) -> None:
     """sim._restart of lane i: the next episode on a track drawn by the hash."""
     lanes.episode[i] += 1
-    lanes.unbroken[i] = 0
-    lanes.idle[i] = 0
+    lanes.far[i] = lanes.gaps[i] = lanes.idle[i] = 0
     row = hash_u32(seed, i, lanes.episode[i], TRACK_STREAM) % len(start.heading)
     cars.track[i] = row
     cars.heading[i] = cars.prev_heading[i] = start.heading[row]
@@ -114,11 +114,26 @@ def _restart(i: int, start: Start, cars: Cars, lanes: Lanes, seed: int) -> None:
 
 
 @compiled
+def _new_gaps(i: int, n: int, cars: Cars, lanes: Lanes) -> int:
+    """sim.count_gaps of car i, less what it was before; lanes.far and lanes.gaps are brought up to date."""
+    far = lanes.far[i]
+    for tile in range(far + 1, min(far + GAP_REACH, n - 1) + 1):
+        if cars.visited[i, tile]:
+            lanes.far[i] = tile
+    gaps = 0
+    for tile in range(1, lanes.far[i] - GAP_MARGIN + 1):
+        gaps += cars.visited[i, tile - 1] and not cars.visited[i, tile]
+    new = gaps - lanes.gaps[i]
+    lanes.gaps[i] = gaps
+    return new
+
+
+@compiled
 def _decide(
     lo: int, hi: int, world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple
 ) -> None:
-    """sim.decide and the restart of cars lo to hi; rules = (frame_skip, percent, unbroken, patience, seed)."""
-    frame_skip, percent, unbroken, patience, seed = rules
+    """sim.decide and the restart of cars lo to hi; rules = (frame_skip, percent, gap_cost, patience, seed)."""
+    frame_skip, percent, gap_cost, patience, seed = rules
     for i in range(lo, hi):
         n = world.num_tiles[cars.track[i]]
         action = (controls[i, 0], controls[i, 1], controls[i, 2])
@@ -131,15 +146,12 @@ def _decide(
             frames += 1
             count = cars.visited_count[i]
             gained = count - before
+            reward = gained * (_LAP_REWARD / n) - _FRAME_COST
             lanes.idle[i] += 1
-            if unbroken:
-                known = lanes.unbroken[i]
-                while lanes.unbroken[i] < n and cars.visited[i, lanes.unbroken[i]]:
-                    lanes.unbroken[i] += 1
-                gained = lanes.unbroken[i] - known
             if gained > 0:
                 lanes.idle[i] = 0
-            reward = gained * (_LAP_REWARD / n) - _FRAME_COST
+                if gap_cost > 0.0:
+                    reward -= gap_cost * _new_gaps(i, n, cars, lanes)
             done = count == n or (percent and at_start and count > _LAP_PERCENT * n)
             outside = is_outside(i, cars)
             paid += _OUT_OF_FIELD if outside else reward

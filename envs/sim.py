@@ -6,6 +6,7 @@ deleting the lines that call it leaves correct code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -19,13 +20,12 @@ from .errors import UserError, nearest
 from .frame import frame, start_states
 from .noise import TRACK_STREAM, hash_u32
 from .observe import OBS_LIMIT, OBS_SIZE, observe
-from .spec import RULES
+from .spec import GAP_MARGIN, GAP_REACH, RULES
 from .state import CarState
 from .track import Tracks
 
 OBSERVATIONS = ("state",)
 LAP_RULES = ("all", "percent")
-REWARDS = ("score", "unbroken")
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,15 @@ class SimConfig:
     frame_skip: int = 1
     """frames an action is held for"""
     lap_rule: str = "all"
-    reward: str = "score"
-    """"score" pays as CarRacing-v3 does; "unbroken" pays a tile once all tiles before it were touched (training)"""
+    gap_cost: float = 0.0
+    """training pay: what every gap left in the row of touched tiles costs; 0 pays as CarRacing-v3 does"""
     patience: int = 0
-    """frames without pay for a tile after which an episode ends as hopeless (training); 0 = never"""
+    """training: frames without a new tile after which an episode ends as hopeless; 0 = never"""
 
     def __post_init__(self) -> None:
         known = {
             "obs": OBSERVATIONS,
             "lap_rule": LAP_RULES,
-            "reward": REWARDS,
         }
         for name, allowed in known.items():
             got = getattr(self, name)
@@ -60,6 +59,8 @@ class SimConfig:
             raise UserError("frame_skip is too small", got=self.frame_skip, allowed="1 or more")
         if self.patience < 0:
             raise UserError("patience is negative", got=self.patience, allowed="0 (never) or more")
+        if not 0.0 <= self.gap_cost < math.inf:
+            raise UserError("gap_cost is no cost", got=self.gap_cost, allowed="0 (as in CarRacing-v3) or more")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Lanes:
     """Book-keeping of B lanes: which episode runs, and how the training rewards stand."""
 
     episode: Tensor  # [B] int64
-    unbroken: Tensor  # [B] int64, tiles touched without a gap from tile 0 on
-    idle: Tensor  # [B] int64, frames since a tile was paid
+    far: Tensor  # [B] int64, farthest tile along the road that was reached
+    gaps: Tensor  # [B] int64, gaps in the row of touched tiles behind it
+    idle: Tensor  # [B] int64, frames since a new tile was touched
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,17 @@ def decide(
     ended = never
     for _ in range(config.frame_skip):
         after, verdict = frame(tracks, state, controls, config.lap_rule)
-        unbroken = lanes.unbroken
         outside = verdict.terminated & ~verdict.lap_finished
         paid_tiles = after.visited_count - torch.where(state.frames == 0, 0, state.visited_count)
         per_tile = RULES.lap_reward / tracks.num_tiles[after.track]
         score = after.visited_count * per_tile - RULES.frame_cost * after.frames
         correction = RULES.out_of_field - paid_tiles * per_tile + RULES.frame_cost
         reward = verdict.reward
-        if config.reward == "unbroken":
-            unbroken = unbroken_tiles(after.visited, tracks.num_tiles[after.track])
-            paid_tiles = unbroken - lanes.unbroken
-            reward = torch.where(outside, reward, paid_tiles * per_tile - RULES.frame_cost)
+        far, gaps = lanes.far, lanes.gaps
+        if config.gap_cost > 0:
+            far = farthest(after.visited, far)
+            gaps = count_gaps(after.visited, far)
+            reward = torch.where(outside, reward, reward - config.gap_cost * (gaps - lanes.gaps))
         idle = torch.where(paid_tiles > 0, 0, lanes.idle + 1)
         lost = (idle >= config.patience) if config.patience else never
         latest = {
@@ -126,16 +128,26 @@ def decide(
         state = state.where(ended, after)
         lanes = replace(
             lanes,
-            unbroken=torch.where(ended, lanes.unbroken, unbroken),
+            far=torch.where(ended, lanes.far, far),
+            gaps=torch.where(ended, lanes.gaps, gaps),
             idle=torch.where(ended, lanes.idle, idle),
         )
         ended = total["terminated"] | total["truncated"]
     return state, lanes, total | {"episode_frames": state.frames, "next_obs": observe(tracks, state)}
 
 
-def unbroken_tiles(visited: Tensor, num_tiles: Tensor) -> Tensor:
-    """[B] int64: tiles touched without a gap from tile 0 on, of visited [B, N] and num_tiles [B]."""
-    return torch.minimum(visited.long().cumprod(1).sum(1), num_tiles)
+def farthest(visited: Tensor, far: Tensor) -> Tensor:
+    """[B] int64: the farthest tile touched within reach of the one before, of visited [B, N] and far [B]."""
+    tile = torch.arange(visited.shape[1], device=far.device)
+    ahead = visited & (tile > far[:, None]) & (tile <= far[:, None] + GAP_REACH)
+    return torch.maximum(far, torch.where(ahead, tile, 0).amax(1))
+
+
+def count_gaps(visited: Tensor, far: Tensor) -> Tensor:
+    """[B] int64: runs of untouched tiles that began clearly behind tile far [B], of visited [B, N]."""
+    tile = torch.arange(1, visited.shape[1], device=far.device)
+    begins = visited[:, :-1] & ~visited[:, 1:] & (tile <= far[:, None] - GAP_MARGIN)
+    return begins.sum(1)
 
 
 class Sim:
@@ -208,10 +220,8 @@ class Sim:
         episode = self.lanes.episode + done
         fresh = self.start.take(self._draw(self.lane, episode))
         self.state = fresh.where(done, self.state)
-        none = torch.zeros_like(episode)
-        self.lanes = Lanes(
-            episode, torch.where(done, none, self.lanes.unbroken), torch.where(done, none, self.lanes.idle)
-        )
+        kept = {f.name: torch.where(done, 0, getattr(self.lanes, f.name)) for f in fields(Lanes)}
+        self.lanes = Lanes(**kept | {"episode": episode})
         return torch.where(done[:, None], observe(self.tracks, self.state), next_obs)
 
     def restart(self, lanes: Tensor) -> Tensor:
@@ -225,7 +235,7 @@ class Sim:
         return torch.where(episode == 0, lane, drawn) % self.tracks.num_tracks
 
     def _fresh_lanes(self) -> Lanes:
-        return Lanes(*(torch.zeros(self.num_envs, dtype=torch.int64, device=self.device) for _ in range(3)))
+        return Lanes(*(torch.zeros(self.num_envs, dtype=torch.int64, device=self.device) for _ in fields(Lanes)))
 
     def _bind(self) -> None:
         """Numpy views of the memory that the kernel works on."""
@@ -251,8 +261,8 @@ class Sim:
         start = [getattr(self.start, name).numpy() for name in kernel.Start._fields[:-1]]
         self._start = kernel.Start._make([*start, observe(self.tracks, self.start).numpy()])
         config = self.config
-        switches = config.lap_rule == "percent", config.reward == "unbroken"
-        self._rules = (config.frame_skip, *switches, config.patience, self.seed)
+        percent = config.lap_rule == "percent"
+        self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name: what an exact resume needs."""

@@ -14,6 +14,12 @@ DT = 0.02
 """s, length of one simulator frame"""
 
 
+GAP_MARGIN = 5
+"""tiles the car must be past a tile that it did not touch, for this to count as missed"""
+GAP_REACH = 40
+"""tiles ahead that may be reached in a frame; farther ones are another part of the road"""
+
+
 @dataclass(frozen=True)
 class CarSpec:
     """Rigid body with four wheels; body frame: x right, y forward, origin at the hull's origin."""

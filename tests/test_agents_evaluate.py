@@ -65,7 +65,7 @@ def test_a_score_does_not_depend_on_the_seeds_played_beside_it(actor: object) ->
 
 def test_rewards_and_limits_of_training_are_no_part_of_a_score() -> None:
     plain = play_twin(random_actor(), [0, 1])
-    trained = play_twin(random_actor(), [0, 1], SimConfig(patience=20, reward="unbroken"))
+    trained = play_twin(random_actor(), [0, 1], SimConfig(patience=20, gap_cost=50.0))
     assert trained.scores == plain.scores
     assert trained.frames == plain.frames == (1000, 1000)
 

@@ -258,7 +258,7 @@ def test_only_a_time_limit_is_bootstrapped_from_the_true_next_observation():
 
 def small_learner(seed, tracks):
     cfg = PPOConfig(num_envs=32, num_steps=8, num_minibatches=2, update_epochs=2, hidden=(16,), patience=40)
-    sim = Sim(tracks, 32, SimConfig(actions="pedals", frame_skip=2, reward="unbroken", patience=40), seed)
+    sim = Sim(tracks, 32, SimConfig(actions="pedals", frame_skip=2, gap_cost=50.0, patience=40), seed)
     return PPOLearner(sim, cfg, torch.Generator().manual_seed(seed))
 
 
@@ -300,8 +300,8 @@ def test_equal_seeds_give_equal_weights_and_different_seeds_do_not():
 def test_a_car_learns_to_drive_in_seconds():
     # Random driving earns about 10 in the first 6 s of a road; a tenth of a million steps must give several times that.
     tracks = pool(2_000_000_000, 8)
-    cfg = PPOConfig(num_envs=256, num_steps=16, num_minibatches=4, gamma=0.97, reward="unbroken", patience=40)
-    sim = Sim(tracks, 256, SimConfig(actions="pedals", frame_skip=4, reward="unbroken", patience=40))
+    cfg = PPOConfig(num_envs=256, num_steps=16, num_minibatches=4, gamma=0.97, gap_cost=50.0, patience=40)
+    sim = Sim(tracks, 256, SimConfig(actions="pedals", frame_skip=4, gap_cost=50.0, patience=40))
     learner = PPOLearner(sim, cfg, torch.Generator().manual_seed(0))
     *_, last = learner.iterate(160_000)
     assert last["train/return"] > 150, last

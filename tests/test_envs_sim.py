@@ -7,7 +7,7 @@ from drivetrain.envs import kernel
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.noise import hash_u32
 from drivetrain.envs.observe import LOOK_AHEAD, OBS_SIZE, OBS_SPEC, locate, observe
-from drivetrain.envs.sim import Sim, SimConfig, unbroken_tiles
+from drivetrain.envs.sim import Sim, SimConfig, count_gaps, farthest
 from drivetrain.envs.track import pool
 
 FLAGS = ("terminated", "truncated", "lap_finished", "frames", "episode_frames")
@@ -42,9 +42,9 @@ def copy_state(source, target):
     [
         SimConfig(actions="pedals"),
         SimConfig(actions="pedals", frame_skip=3, lap_rule="percent"),
-        SimConfig(actions="pedals", frame_skip=2, reward="unbroken", patience=40),
+        SimConfig(actions="pedals", frame_skip=2, gap_cost=50.0, patience=40),
     ],
-    ids=lambda c: f"skip{c.frame_skip}-{c.reward}-{c.lap_rule}",
+    ids=lambda c: f"skip{c.frame_skip}-{c.gap_cost}-{c.lap_rule}",
 )
 def test_the_kernel_equals_the_reference_step_for_step(tracks, config):
     # from the same state each time: every flag equal, numbers within rounding of float32
@@ -82,7 +82,7 @@ def test_the_kernels_hash_equals_the_tensor_hash():
 def test_cars_together_drive_as_each_alone(tracks, num_envs, fast):
     # Lanes are compared with the same lanes of the largest batch, from the same state each step: draws and flags bit
     # for bit; states within 4 units in the last place (the kernel: equal), because vector and scalar code may differ.
-    config = SimConfig(actions="pedals", frame_skip=2, reward="unbroken", patience=30)
+    config = SimConfig(actions="pedals", frame_skip=2, gap_cost=50.0, patience=30)
     steps = 60 if fast else 12
     many, few = Sim(tracks, 257, config, 3, fast), Sim(tracks, num_envs, config, 3, fast)
     actions = random_actions(257, steps)
@@ -172,18 +172,52 @@ def test_episodes_of_a_lane_run_on_different_tracks_drawn_by_the_hash(tracks):
 
 
 @pytest.mark.golden
-def test_a_tile_missed_breaks_the_row_and_is_paid_when_it_is_made_good():
-    visited = torch.tensor([[True, True, False, True, False], [True, True, True, True, True]])
-    assert unbroken_tiles(visited, torch.tensor([5, 4])).tolist() == [2, 4]
-    visited[0, 2] = True
-    assert unbroken_tiles(visited, torch.tensor([5, 4])).tolist() == [4, 4]
+def test_gaps_are_runs_of_untouched_tiles_clearly_behind_the_car():
+    visited = torch.zeros(3, 60, dtype=torch.bool)
+    visited[:, :20] = True
+    visited[0, 3] = False  # one gap of one tile
+    visited[1, [4, 5, 6, 9]] = False  # two gaps
+    visited[2, [16, 17]] = False  # one gap, but only three tiles behind tile 19: not given up yet
+    far = farthest(visited, torch.tensor([10, 10, 10]))
+    assert far.tolist() == [19, 19, 19]
+    assert count_gaps(visited, far).tolist() == [1, 2, 0]
+    visited[0, 3] = True  # made good
+    assert count_gaps(visited, far).tolist() == [0, 2, 0]
+    # 40 tiles further on at most: what lies beyond is another part of the road
+    visited[:, [30, 59]] = True
+    assert farthest(visited, torch.tensor([19, 19, 18])).tolist() == [59, 59, 30]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("fast", [True, False], ids=["kernel", "torch"])
+def test_a_gap_costs_its_price_once_and_is_refunded_when_it_is_closed(tracks, fast):
+    # tiles 0 … 9 are touched but for 2 and 3; the car stands on tile 10: one gap, price 50, and one new tile
+    sim = Sim(tracks, 1, SimConfig(gap_cost=50.0), 0, fast)
+    sim.reset()
+    sim.state.visited[0, :10] = True
+    sim.state.visited[0, 2:4] = False
+    sim.state.visited_count.fill_(8)
+    sim.state.frames.fill_(1)
+    sim.state.pos.copy_(tracks.centre[:1, 10] + 0.5 * (tracks.centre[:1, 9] - tracks.centre[:1, 10]))
+    sim.state.heading.copy_(tracks.beta[:1, 10])
+    outcome = sim.step(torch.zeros(1, 3))
+    gained = int(sim.state.visited_count[0]) - 8
+    assert float(outcome.reward) == pytest.approx(gained * 1000 / 319 - 0.1 - 50, abs=1e-3)
+    sim.state.pos.copy_(tracks.centre[:1, 3] + 0.5 * (tracks.centre[:1, 2] - tracks.centre[:1, 3]))
+    before = int(sim.state.visited_count[0])
+    outcome = sim.step(torch.zeros(1, 3))
+    gained = int(sim.state.visited_count[0]) - before
+    assert gained == 2
+    assert float(outcome.reward) == pytest.approx(2 * 1000 / 319 - 0.1 + 50, abs=1e-3)
+    # the score of the episode knows nothing of it: 1000 · tiles/319 − 0.1 · 3 frames
+    assert float(outcome.episode_return) == pytest.approx((before + 2) * 1000 / 319 - 0.3, abs=1e-3)
 
 
 @pytest.mark.golden
 def test_patience_ends_an_episode_that_gains_nothing_but_leaves_its_score_alone(tracks):
     # standing still: the two tiles of reset are paid in frame 1, then 20 idle frames end the episode in frame 21;
     # the score of the episode is 2 · 1000/319 − 0.1 · 21
-    sim = Sim(tracks, 1, SimConfig(reward="unbroken", patience=20))
+    sim = Sim(tracks, 1, SimConfig(patience=20))
     sim.reset()
     ends = [bool(sim.step(torch.zeros(1, 3)).terminated) for _ in range(20)]
     outcome = sim.step(torch.zeros(1, 3))
@@ -210,7 +244,7 @@ def test_a_car_that_leaves_the_road_and_comes_back_elsewhere_is_credited_there(t
 
 @pytest.mark.invariance
 def test_a_saved_simulator_goes_on_bit_for_bit(tracks):
-    config = SimConfig(actions="pedals", reward="unbroken", patience=25)
+    config = SimConfig(actions="pedals", gap_cost=50.0, patience=25)
     actions = random_actions(32, 80)
     sim = Sim(tracks, 32, config, seed=1)
     sim.reset()
@@ -234,7 +268,14 @@ def test_a_state_of_another_size_is_refused(tracks):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"obs": "stat"}, {"actions": "pedal"}, {"lap_rule": "most"}, {"reward": "x"}, {"frame_skip": 0}, {"patience": -1}],
+    [
+        {"obs": "stat"},
+        {"actions": "pedal"},
+        {"lap_rule": "most"},
+        {"gap_cost": -1.0},
+        {"frame_skip": 0},
+        {"patience": -1},
+    ],
 )
 def test_a_wrong_setting_is_refused_with_what_is_allowed(wrong):
     with pytest.raises(UserError, match="allowed"):
@@ -289,7 +330,7 @@ def test_offset_and_heading_are_positive_where_the_specification_says(tracks):
 
 @pytest.mark.gpu
 def test_the_reference_runs_on_a_gpu_and_agrees_with_the_cpu(tracks):
-    config = SimConfig(actions="pedals", reward="unbroken", patience=40)
+    config = SimConfig(actions="pedals", gap_cost=50.0, patience=40)
     cpu, gpu = Sim(tracks, 64, config), Sim(tracks.to("cuda"), 64, config)
     cpu.reset(), gpu.reset()
     for action in random_actions(64, 60):
