@@ -60,11 +60,12 @@ def floor(learner: PPOLearner) -> Callable[[], int]:
     """A call that does the forward passes, losses and optimiser steps of one update, and nothing else."""
     cfg, policy = learner.cfg, learner.policy
     total = cfg.num_envs * cfg.num_steps
-    obs = torch.randn(total, policy.obs_norm.mean.shape[0], device=learner.env.device)
+    noise = {"generator": learner.generator, "device": learner.env.device}
+    obs = torch.randn(total, policy.obs_norm.mean.shape[0], **noise)
     with torch.no_grad():
         pi = policy.pi(obs)
         raw = pi.sample(learner.generator)
-        batch = Batch(obs, raw, pi.log_prob(raw), torch.randn_like(obs[:, 0]), torch.randn_like(obs[:, 0]))
+        batch = Batch(obs, raw, pi.log_prob(raw), torch.randn(total, **noise), torch.randn(total, **noise))
     parts = [Batch(*(x[i :: cfg.num_minibatches].contiguous() for x in batch)) for i in range(cfg.num_minibatches)]
     seen = obs[: cfg.num_envs]
 
