@@ -14,7 +14,7 @@ from .contact import mark, touched_tiles
 from .dynamics import move
 from .judge import Verdict, judge, touch
 from .spec import CAR
-from .state import CarState, forward
+from .state import CarState, rotate
 from .track import Tracks
 
 
@@ -37,11 +37,44 @@ def frame(tracks: Tracks, state: CarState, controls: Tensor, lap_rule: str = "al
     return after, judge(tracks, state, after, at_start, lap_rule)
 
 
+def settle(beta: Tensor) -> tuple[Tensor, Tensor]:
+    """Box2D's position solver on cars whose hull stands at angle beta [P] and whose wheels stand as if it did not.
+
+    Round by round and pin by pin, the last wheel first, hull and wheel are moved to close the gap, each by its mass and
+    the hull also by its lever, until no gap of a round exceeds the slop. The wheels are shifted, not turned.
+
+    Returns:
+        Angle of the hull [P] rad, and centre of mass of the car [P, 2] u from where the hull's origin was placed.
+    """
+    angle = beta.double()
+    com = angle.new_tensor((0.0, CAR.hull_com_y))
+    offsets = angle.new_tensor(list(zip(CAR.wheel_x, CAR.wheel_y, strict=True)))
+    hull, wheels = rotate(com.expand(len(beta), 2), angle), offsets.repeat(len(beta), 1, 1)
+    light = 1.0 / CAR.hull_mass + 1.0 / CAR.wheel_mass
+    open_ = torch.ones_like(angle, dtype=torch.bool)
+    for _ in range(CAR.position_rounds):
+        widest = torch.zeros_like(angle)
+        for k in reversed(range(4)):
+            lever = rotate((offsets[k] - com).expand(len(beta), 2), angle)
+            gap = wheels[:, k] - hull - lever
+            widest = torch.maximum(widest, gap.norm(dim=-1))
+            # impulse that closes the gap: K p = −gap, K = light + lever² / inertia across the lever
+            side = torch.stack((-lever[:, 1], lever[:, 0]), -1)
+            turning = side / (CAR.hull_inertia * light + lever.square().sum(-1, keepdim=True))
+            impulse = -(gap - turning * (side * gap).sum(-1, keepdim=True)) / light * open_[:, None]
+            hull = hull - impulse / CAR.hull_mass
+            wheels[:, k] += impulse / CAR.wheel_mass
+            angle = angle - (side * impulse).sum(-1) / CAR.hull_inertia
+        open_ &= widest > CAR.joint_gap
+    centre = (CAR.hull_mass * hull + CAR.wheel_mass * wheels.sum(1)) / CAR.mass
+    return angle.to(beta.dtype), centre.to(beta.dtype)
+
+
 def start_states(tracks: Tracks) -> CarState:
     """The state after Gymnasium's reset, one row for every track.
 
     Reset creates the wheels at unrotated offsets and runs one frame: its contacts see the misplaced wheels, then the
-    position solver turns hull and joints against each other about the common centre of mass.
+    position solver pulls hull and wheels together.
     """
     track = torch.arange(tracks.num_tracks, device=tracks.device)
     origin, beta = tracks.centre[:, 0], tracks.beta[:, 0]
@@ -49,20 +82,18 @@ def start_states(tracks: Tracks) -> CarState:
     tiles, hit = touched_tiles(tracks, track, origin[:, None] + offsets, beta[:, None].expand(-1, 4))
     visited = mark(torch.zeros_like(tracks.kerb), tiles, hit)
 
-    twist = CAR.start_twist * torch.sin(beta)
-    wheels = offsets.mean(0) * (4 * CAR.wheel_mass)
-    hull = forward(beta) * (CAR.hull_mass * CAR.hull_com_y)
+    heading, centre = settle(beta)
     zero, four = torch.zeros_like(beta), torch.zeros(len(track), 4, device=tracks.device)
     return CarState(
         track=track,
-        pos=origin + (hull + wheels) / CAR.mass,
-        heading=beta - twist,
-        prev_heading=beta - twist,
+        pos=origin + centre,
+        heading=heading,
+        prev_heading=heading.clone(),
         velocity=torch.zeros_like(origin),
         yaw_rate=zero,
         spin=four,
         phase=four.clone(),
-        joint=twist[:, None].expand(-1, 4).contiguous(),
+        joint=(beta - heading)[:, None].expand(-1, 4).contiguous(),
         joint_rate=four.clone(),
         press=four.clone(),
         gas=zero.clone(),

@@ -67,8 +67,10 @@ class CarSpec:
     """u, two polygon skins of Box2D"""
     max_speed: float = 100.0
     """u/s, Box2D's largest translation of 2 u in a frame"""
-    start_twist: float = 0.0491
-    """rad per sin(start angle): the wheels are created unrotated and the first frame's solver turns the joints"""
+    position_rounds: int = 8
+    """of Box2D's position solver that the start of an episode can need: it takes three"""
+    joint_gap: float = 0.005
+    """u, gap at a wheel's pin that Box2D leaves alone"""
 
     @property
     def mass(self) -> float:
