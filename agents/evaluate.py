@@ -23,7 +23,7 @@ from ..envs.errors import UserError
 from ..envs.expert import Line, act, build_lines
 from ..envs.noise import hash_u32
 from ..envs.observe import OBS_SIZE
-from ..envs.original import OriginalEnv, observe_fast, read_states
+from ..envs.original import OriginalEnv, controls_of, observe_fast, read_states
 from ..envs.sim import Sim, SimConfig
 from ..envs.state import CarState
 from ..envs.track import Tracks, build_tracks, centreline_of_seed
@@ -200,10 +200,10 @@ def play_original(
     with torch.inference_mode():
         while live:
             seen, state = view.look(live)
-            action = actor(seen, tracks, state).numpy()
+            controls = controls_of(actions, actor(seen, tracks, state))
             still = []
             for row in live:
-                reward, terminated, truncated, _ = envs[row].advance(envs[row].controls_of(action[row]))
+                reward, terminated, truncated, _ = envs[row].advance(controls[row])
                 scores[row] += reward
                 if terminated or truncated:
                     frames[row] = envs[row].frames

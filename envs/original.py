@@ -108,7 +108,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
             raise UserError("step before reset", fix="call reset() first")
         action = np.asarray(action)
         check_action(self.actions, action)
-        reward, terminated, truncated, info = self.advance(self.controls_of(action))
+        reward, terminated, truncated, info = self.advance(controls_of(self.actions, torch.from_numpy(action[None]))[0])
         return self.observation(), reward, terminated, truncated, info
 
     def render(self) -> Any:
@@ -159,13 +159,6 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
             self._draw_late()
         self._controls = controls
         return total, bool(terminated), truncated, info
-
-    def controls_of(self, action: NDArray[Any]) -> NDArray[np.float64]:
-        """[3] steer, gas, brake of one valid action."""
-        if self.actions == "discrete":
-            # float64, because 0.2 and 0.8 rounded to float32 would not move exactly like the original's own five
-            return np.array(DISCRETE[int(action)])
-        return to_controls(self.actions, torch.from_numpy(action[None]))[0].double().numpy()
 
     def observation(self) -> NDArray[Any]:
         """What the agent sees now: the state vector [OBS_SIZE] or the picture [96, 96, 3]."""
@@ -219,6 +212,14 @@ def make(
 ) -> OriginalEnv:
     """The real CarRacing-v3 with our observations, action sets and frame skip: see OriginalEnv."""
     return OriginalEnv(obs, actions, frame_skip, render_mode)
+
+
+def controls_of(actions: str, action: Tensor) -> NDArray[np.float64]:
+    """[B, 3] steer, gas, brake of B valid actions of an action set, as precise as the original takes them."""
+    if actions == "discrete":
+        # 0.2 and 0.8 rounded to float32 would not move exactly like the original's own five actions
+        return np.array(DISCRETE)[action.numpy()]
+    return to_controls(actions, action).double().numpy()
 
 
 def observe_fast(tracks: Tracks, state: CarState) -> Tensor:
