@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .kernel_car import Array, Cars, F, World, compiled, drive_frame, is_outside, observe_car
+from .compiled import compiled
+from .kernel_car import Array, Cars, F, World, drive_frame, is_outside, observe_car
 from .noise import MASK, TRACK_STREAM
 from .spec import GAP_MARGIN, GAP_REACH, RULES
 
@@ -65,13 +66,13 @@ def views(source: Any, kind: Any) -> Any:
     return kind(*(getattr(source, name).numpy() for name in kind._fields))
 
 
-@compiled
+@compiled()
 def _observe(lo: int, hi: int, world: World, cars: Cars, out: Array) -> None:
     for i in range(lo, hi):
         observe_car(i, world, cars, out[i])
 
 
-@compiled
+@compiled()
 def _mix(x: int) -> int:
     """noise._mix of one number."""
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & MASK
@@ -79,7 +80,7 @@ def _mix(x: int) -> int:
     return x ^ (x >> 16)
 
 
-@compiled
+@compiled()
 def hash_u32(seed: int, lane: int, episode: int, stream: int) -> int:
     """noise.hash_u32 of one lane."""
     key = _mix((seed & MASK) ^ 0x9E3779B9)
@@ -88,7 +89,7 @@ def hash_u32(seed: int, lane: int, episode: int, stream: int) -> int:
     return key
 
 
-@compiled
+@compiled()
 def _restart(i: int, start: Start, cars: Cars, lanes: Lanes, seed: int) -> None:
     """sim._restart of lane i: the next episode on a track drawn by the hash."""
     lanes.episode[i] += 1
@@ -113,7 +114,7 @@ def _restart(i: int, start: Start, cars: Cars, lanes: Lanes, seed: int) -> None:
         cars.visited[i, k] = start.visited[row, k]
 
 
-@compiled
+@compiled()
 def _new_gaps(i: int, n: int, cars: Cars, lanes: Lanes) -> int:
     """sim.count_gaps of car i, less what it was before; lanes.far and lanes.gaps are brought up to date."""
     far = lanes.far[i]
@@ -128,7 +129,7 @@ def _new_gaps(i: int, n: int, cars: Cars, lanes: Lanes) -> int:
     return new
 
 
-@compiled
+@compiled()
 def _decide(
     lo: int, hi: int, world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple
 ) -> None:

@@ -9,8 +9,8 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .observe import LOOK_AHEAD, OBS_LIMIT, OBS_SPEC
 from .spec import CAR, DT, ROAD
 from .track import CELL, GRID
@@ -39,6 +39,8 @@ _STOP, _MAX_SPEED, _MARGIN = F(CAR.joint_limit + CAR.joint_slop), F(CAR.max_spee
 _COM_Y, _PLAYFIELD = F(CAR.com_y), F(ROAD.playfield)
 _LEVER_X = np.array(CAR.wheel_x, np.float32)
 _LEVER_Y = np.array([y - CAR.com_y for y in CAR.wheel_y], np.float32)
+_HULL_MASS, _WHEEL_MASS, _HULL_Y = F(CAR.hull_mass), F(CAR.wheel_mass), F(CAR.hull_com_y - CAR.com_y)
+_FARTHEST = F(max(math.hypot(x, y - CAR.com_y) for x, y in zip(CAR.wheel_x, CAR.wheel_y, strict=True)) + 0.01)
 _CELL, _GRID_HALF = F(CELL), F(GRID * CELL / 2)
 _LAST = GRID - 1
 _SCALE = np.array([1.0 / e.scale for e in OBS_SPEC], np.float32)
@@ -82,16 +84,12 @@ class Cars(NamedTuple):
     controls: Array
 
 
-# Without numba's reference counts: they are atomic, and two threads would fight over them at every access.
-compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-
-
-@compiled
+@compiled()
 def _cell_of(v: float) -> int:
     return min(max(int(math.floor((v + _GRID_HALF) / _CELL)), 0), _LAST)
 
 
-@compiled
+@compiled()
 def _apart(world: World, row: int, tile: int, pose: tuple) -> bool:
     """contact._apart for one tile and one wheel; pose = (x, y, sin, cos) of the wheel."""
     x, y, sin, cos = pose
@@ -117,7 +115,7 @@ def _apart(world: World, row: int, tile: int, pose: tuple) -> bool:
     return max(low_f, -high_f) - _RADIUS > _MARGIN or max(low_r, -high_r) - _HALF_WIDTH > _MARGIN
 
 
-@compiled
+@compiled()
 def _touch(i: int, k: int, world: World, cars: Cars, pose: tuple) -> bool:
     """judge.touch for wheel k of car i at a pose (x, y, sin, cos); whether it newly touches tile 0."""
     row = cars.track[i]
@@ -141,7 +139,7 @@ def _touch(i: int, k: int, world: World, cars: Cars, pose: tuple) -> bool:
     return newly
 
 
-@compiled
+@compiled()
 def _tyre(i: int, k: int, cars: Cars, brake: float, ground: tuple) -> tuple:
     """dynamics.tyres for wheel k of car i over ground passing at (ahead, aside) u/s; the force (ahead, aside)."""
     spin = cars.spin[i, k]
@@ -165,15 +163,53 @@ def _tyre(i: int, k: int, cars: Cars, brake: float, ground: tuple) -> tuple:
     return ahead, aside
 
 
-@compiled
+@compiled()
+def _cap(vx: float, vy: float) -> tuple:
+    """What Box2D takes from a body at velocity (x, y)."""
+    speed = F(math.sqrt(vx * vx + vy * vy))
+    if speed <= _MAX_SPEED:
+        return _ZERO, _ZERO
+    share = _MAX_SPEED / speed - _ONE
+    return vx * share, vy * share
+
+
+@compiled()
+def _is_fast(vx: float, vy: float, yaw_rate: float) -> bool:
+    """Whether any part of a car may be beyond the cap; a cheap test that lets nearly all cars off."""
+    near = _MAX_SPEED - _FARTHEST * abs(yaw_rate)
+    return near < _ZERO or vx * vx + vy * vy > near * near
+
+
+@compiled()
+def _cap_car(vx: float, vy: float, yaw_rate: float, before: tuple, now: tuple) -> tuple:
+    """dynamics.speed_cap at the angle `before`, shared at `now` (sine, cosine): (x, y, turn) that a car loses."""
+    lost_x = lost_y = lost_turn = _ZERO
+    for k in range(-1, 4):
+        lx, ly, mass = _ZERO, _HULL_Y, _HULL_MASS
+        if k >= 0:
+            lx, ly, mass = _LEVER_X[k], _LEVER_Y[k], _WHEEL_MASS
+        sin, cos = before
+        x, y = _cap(vx - yaw_rate * (lx * sin + ly * cos), vy + yaw_rate * (lx * cos - ly * sin))
+        sin, cos = now
+        lost_x += mass * x
+        lost_y += mass * y
+        lost_turn += mass * ((lx * cos - ly * sin) * y - (lx * sin + ly * cos) * x)
+    return lost_x / _MASS, lost_y / _MASS, lost_turn / _INERTIA
+
+
+@compiled()
 def _wheels(i: int, world: World, cars: Cars, brake: float) -> tuple:
-    """Tyres and contacts of car i at its present pose: (force x, force y, torque, newly touches tile 0)."""
+    """Tyres and contacts of car i at its present pose: (force x, force y, torque, newly touches tile 0, cap)."""
     heading, yaw_rate, vx, vy = cars.heading[i], cars.yaw_rate[i], cars.velocity[i, 0], cars.velocity[i, 1]
     sin_h, cos_h = F(math.sin(heading)), F(math.cos(heading))
     sin_p, cos_p = F(math.sin(cars.prev_heading[i])), F(math.cos(cars.prev_heading[i]))
     sin, cos, joint = sin_h, cos_h, F(np.nan)
     force_x = force_y = torque = _ZERO
     at_start = False
+    fast = _is_fast(vx, vy, yaw_rate)
+    lost = (_ZERO, _ZERO, _ZERO)
+    if fast:
+        lost = _cap_car(vx, vy, yaw_rate, (sin_p, cos_p), (sin_h, cos_h))
     for k in range(4):
         if cars.joint[i, k] != joint:
             joint = cars.joint[i, k]
@@ -181,6 +217,10 @@ def _wheels(i: int, world: World, cars: Cars, brake: float) -> tuple:
         lx, ly = _LEVER_X[k], _LEVER_Y[k]
         ground_x = vx + yaw_rate * -(lx * sin_p + ly * cos_p)
         ground_y = vy + yaw_rate * (lx * cos_p + ly * -sin_p)
+        if fast:
+            slower_x, slower_y = _cap(ground_x, ground_y)
+            ground_x += slower_x
+            ground_y += slower_y
         ground = (ground_x * -sin + ground_y * cos, ground_x * cos + ground_y * sin)
         ahead, aside = _tyre(i, k, cars, brake, ground)
         push_x, push_y = ahead * -sin + aside * cos, ahead * cos + aside * sin
@@ -190,10 +230,10 @@ def _wheels(i: int, world: World, cars: Cars, brake: float) -> tuple:
         torque += lever_x * push_y - lever_y * push_x
         # The tyre has used the road flag of the frame before by now: Box2D updates its contacts after it.
         at_start |= _touch(i, k, world, cars, (cars.pos[i, 0] + lever_x, cars.pos[i, 1] + lever_y, sin, cos))
-    return force_x, force_y, torque, at_start
+    return force_x, force_y, torque, at_start, lost
 
 
-@compiled
+@compiled()
 def _steer(i: int, cars: Cars, steer: float) -> float:
     """dynamics.servo_rates and the joints of car i; returns the sum of the changes of the joint rates."""
     change = _ZERO
@@ -222,38 +262,40 @@ def _steer(i: int, cars: Cars, steer: float) -> float:
     return change
 
 
-@compiled
+@compiled()
 def drive_frame(i: int, world: World, cars: Cars, controls: tuple) -> bool:
     """frame.frame of car i but for the verdict; whether a wheel newly touches tile 0."""
     steer, gas, brake = controls
     cars.gas[i] += min(min(max(gas, _ZERO), _ONE) - cars.gas[i], _RAMP)
-    force_x, force_y, torque, at_start = _wheels(i, world, cars, brake)
+    force_x, force_y, torque, at_start, lost = _wheels(i, world, cars, brake)
     reaction = _WHEEL_INERTIA * _steer(i, cars, steer)
     turned = _DT * cars.yaw_rate[i]
     kept = _ONE - _ORBIT_LOSS * (turned * turned)
-    yaw_rate = kept * cars.yaw_rate[i] + (_DT * torque - reaction) / _INERTIA
+    yaw_rate = kept * cars.yaw_rate[i] + lost[2] + (_DT * torque - reaction) / _INERTIA
+    vx = cars.velocity[i, 0] + lost[0] + (_DT / _MASS) * force_x
+    vy = cars.velocity[i, 1] + lost[1] + (_DT / _MASS) * force_y
+    heading = cars.heading[i]
+    slower = (_ZERO, _ZERO, _ZERO)
+    if _is_fast(vx, vy, yaw_rate):
+        pose = (F(math.sin(heading)), F(math.cos(heading)))
+        slower = _cap_car(vx, vy, yaw_rate, pose, pose)
     turn = _DT * yaw_rate
+    turned = _DT * (yaw_rate + slower[2])
     back = _ORBIT_BACK * turn * turn * turn
     for k in range(4):
-        cars.joint[i, k] += back
-    vx = cars.velocity[i, 0] + (_DT / _MASS) * force_x
-    vy = cars.velocity[i, 1] + (_DT / _MASS) * force_y
-    speed = F(math.sqrt(vx * vx + vy * vy))
-    if speed > _MAX_SPEED:
-        vx *= _MAX_SPEED / speed
-        vy *= _MAX_SPEED / speed
+        cars.joint[i, k] += turn - turned + back
     cars.yaw_rate[i] = yaw_rate
     cars.velocity[i, 0] = vx
     cars.velocity[i, 1] = vy
-    cars.prev_heading[i] = cars.heading[i]
-    cars.pos[i, 0] += _DT * vx
-    cars.pos[i, 1] += _DT * vy
-    cars.heading[i] += turn - back
+    cars.prev_heading[i] = heading
+    cars.pos[i, 0] += _DT * (vx + slower[0])
+    cars.pos[i, 1] += _DT * (vy + slower[1])
+    cars.heading[i] += turned - back
     cars.frames[i] += 1
     return at_start
 
 
-@compiled
+@compiled()
 def _locate(world: World, row: int, x: float, y: float) -> tuple:
     """observe.locate of one place: (index, share, offset, normal x, normal y)."""
     n = world.num_tiles[row]
@@ -280,18 +322,24 @@ def _locate(world: World, row: int, x: float, y: float) -> tuple:
     return index, share, offset, nx, ny
 
 
-@compiled
+@compiled()
 def observe_car(i: int, world: World, cars: Cars, out: Array) -> None:
     """observe.observe of car i, into out [OBS_SIZE]."""
     row, x, y = cars.track[i], cars.pos[i, 0], cars.pos[i, 1]
     sin, cos = F(math.sin(cars.heading[i])), F(math.cos(cars.heading[i]))
     index, share, offset, nx, ny = _locate(world, row, x, y)
-    speed_ahead = cars.velocity[i, 0] * -sin + cars.velocity[i, 1] * cos
+    vx, vy, yaw_rate = cars.velocity[i, 0], cars.velocity[i, 1], cars.yaw_rate[i]
+    if _is_fast(vx, vy, yaw_rate):
+        pose = (F(math.sin(cars.prev_heading[i])), F(math.cos(cars.prev_heading[i])))
+        slower_x, slower_y, _ = _cap_car(vx, vy, yaw_rate, pose, pose)
+        vx += slower_x
+        vy += slower_y
+    speed_ahead = vx * -sin + vy * cos
     out[0] = speed_ahead * _SCALE[0]
-    out[1] = (cars.velocity[i, 0] * cos + cars.velocity[i, 1] * sin) * _SCALE[1]
-    out[2] = cars.yaw_rate[i] * _SCALE[2]
+    out[1] = (vx * cos + vy * sin) * _SCALE[1]
+    out[2] = yaw_rate * _SCALE[2]
     for k in range(4):
-        out[3 + k] = (_RADIUS * cars.spin[i, k] - (speed_ahead + cars.yaw_rate[i] * _LEVER_X[k])) * _SCALE[3]
+        out[3 + k] = (_RADIUS * cars.spin[i, k] - (speed_ahead + yaw_rate * _LEVER_X[k])) * _SCALE[3]
         out[9 + k] = _ONE if cars.road[i, k] else _ZERO
     out[7] = (cars.joint[i, 0] + cars.joint[i, 1]) * _HALF * _SCALE[4]
     out[8] = cars.gas[i]
@@ -312,7 +360,7 @@ def observe_car(i: int, world: World, cars: Cars, out: Array) -> None:
         out[k] = min(max(out[k], -_OBS_LIMIT), _OBS_LIMIT)
 
 
-@compiled
+@compiled()
 def is_outside(i: int, cars: Cars) -> bool:
     """Whether the hull's origin of car i has left the playing field."""
     x, y = cars.pos[i, 0], cars.pos[i, 1]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .dynamics import shared, speed_cap
 from .spec import CAR, ROAD
 from .state import CarState, forward, right, wheel_levers
 from .track import Tracks, cell_index
@@ -87,7 +88,9 @@ def observe(tracks: Tracks, state: CarState) -> Tensor:
     """[B, OBS_SIZE] float32, laid out as OBS_SPEC says."""
     place = locate(tracks, state.track, state.pos)
     ahead, aside = forward(state.heading), right(state.heading)
-    speed_ahead, speed_aside = (state.velocity * ahead).sum(-1), (state.velocity * aside).sum(-1)
+    capped, _ = shared(speed_cap(state.velocity, state.yaw_rate, state.prev_heading), state.prev_heading)
+    velocity = state.velocity + capped
+    speed_ahead, speed_aside = (velocity * ahead).sum(-1), (velocity * aside).sum(-1)
     levers = wheel_levers(state.pos)
     ground = speed_ahead[:, None] + state.yaw_rate[:, None] * levers[:, 0]
     slip = CAR.wheel_radius * state.spin - ground

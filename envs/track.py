@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .compiled import compiled
 from .spec import CAR, ROAD
 
 PAD = 64
@@ -150,7 +150,7 @@ def cell_index(xy: Tensor) -> Tensor:
     return ((xy + GRID * CELL / 2) / CELL).floor().clamp(0, GRID - 1).long()
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _checkpoints(draws: Float64) -> Float64:
     count = len(draws) // 2
     out = np.empty((count, 3))
@@ -171,7 +171,7 @@ def _checkpoints(draws: Float64) -> Float64:
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _walk(checkpoints: Float64) -> Float64:
     count = len(checkpoints)
     track = np.empty((2500, 4))
@@ -210,7 +210,7 @@ def _walk(checkpoints: Float64) -> Float64:
             return track[:used]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _road(draws: Float64) -> tuple[bool, Float64, NDArray[np.bool_]]:
     count = len(draws) // 2
     track = _walk(_checkpoints(draws))
@@ -231,7 +231,7 @@ def _road(draws: Float64) -> tuple[bool, Float64, NDArray[np.bool_]]:
     return math.sqrt(dx * dx + dy * dy) <= ROAD_STEP, track, _kerbs(track)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _kerbs(track: Float64) -> NDArray[np.bool_]:
     n = len(track)
     border = np.zeros(n, np.bool_)
@@ -248,7 +248,7 @@ def _kerbs(track: Float64) -> NDArray[np.bool_]:
     return border
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _tiles(track: Float64, corners: NDArray[np.float32], planes: NDArray[np.float32]) -> None:
     """Convex hull, counter-clockwise, of [L_i, R_i, R_{i-1}, L_{i-1}], in float32 as Box2D keeps it."""
     quad = np.empty((4, 2), np.float32)
@@ -288,12 +288,12 @@ def _tiles(track: Float64, corners: NDArray[np.float32], planes: NDArray[np.floa
             planes[i, k, 2] = (ey * corners[i, a, 0] - ex * corners[i, a, 1]) / length
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _cell_of(v: float) -> int:
     return min(max(int(math.floor((v + GRID * CELL / 2) / CELL)), 0), GRID - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _cells(
     corners: NDArray[np.float32], planes: NDArray[np.float32], reach: float, cell: NDArray[np.int16]
 ) -> tuple[NDArray[np.int16], int]:
@@ -326,7 +326,7 @@ def _cells(
     return lists[:rows], fullest
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _within(centre: NDArray[np.float32], among: NDArray[np.int16], square: tuple[float, float, float]) -> int:
     """Moves to the front of `among` the points that may be nearest to some place of a square (x, y, side); how many."""
     x, y, side = square
@@ -344,7 +344,7 @@ def _within(centre: NDArray[np.float32], among: NDArray[np.int16], square: tuple
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(allocates=True)
 def _nearest(centre: NDArray[np.float32], out: NDArray[np.int16]) -> None:
     """Nearest centre point of every cell's middle: candidates are thinned over squares of 8, then 2 cells a side."""
     half = np.float32(GRID * CELL / 2)
