@@ -40,6 +40,7 @@ class Settings(TypedDict, total=False):
     hidden: tuple[int, ...]
     activation: Literal["tanh", "relu", "elu", "silu"]
     shared_trunk: bool
+    log_std_min: float
     log_std_init: float
     num_envs: int
     num_steps: int

@@ -155,8 +155,10 @@ def _decide(
                     reward -= gap_cost * _new_gaps(i, n, cars, lanes)
             done = count == n or (percent and at_start and count > _LAP_PERCENT * n)
             outside = is_outside(i, cars)
-            paid += _OUT_OF_FIELD if outside else reward
             lost = patience > 0 and lanes.idle[i] >= patience
+            if lost:
+                reward -= gap_cost
+            paid += _OUT_OF_FIELD if outside else reward
             out.truncated[i] = cars.frames[i] >= _TIME_LIMIT
             out.terminated[i] = done or outside or lost
             out.lap_finished[i] = done and not outside

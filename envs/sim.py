@@ -38,7 +38,7 @@ class SimConfig:
     """frames an action is held for"""
     lap_rule: str = "all"
     gap_cost: float = 0.0
-    """training pay: what every gap left in the row of touched tiles costs; 0 pays as CarRacing-v3 does"""
+    """training pay: what a gap in the row of touched tiles costs, and a lap given up; 0 pays as CarRacing-v3 does"""
     patience: int = 0
     """training: frames without a new tile after which an episode ends as hopeless; 0 = never"""
 
@@ -113,9 +113,9 @@ def decide(
         if config.gap_cost > 0:
             far = farthest(after.visited, far)
             gaps = count_gaps(after.visited, far)
-            reward = torch.where(outside, reward, reward - config.gap_cost * (gaps - lanes.gaps))
         idle = torch.where(paid_tiles > 0, 0, lanes.idle + 1)
         lost = (idle >= config.patience) if config.patience else never
+        reward = torch.where(outside, reward, reward - config.gap_cost * (gaps - lanes.gaps + lost))
         latest = {
             "reward": total["reward"] + reward,
             "terminated": verdict.terminated | lost,

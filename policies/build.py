@@ -32,7 +32,7 @@ def build_policy(
     critic = None if config.shared_trunk else MLP(size, config.hidden, config.activation)
     head: BoundedHead | DiscreteHead
     if isinstance(action_space, Box) and len(action_space.shape) == 1:
-        head = BoundedHead(actor.out_features, action_space, config.log_std_init)
+        head = BoundedHead(actor.out_features, action_space, config.log_std_init, config.log_std_min)
     elif isinstance(action_space, Discrete):
         head = DiscreteHead(actor.out_features, action_space)
     else:

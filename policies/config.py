@@ -16,4 +16,5 @@ class PolicyConfig(BaseModel):
     hidden: tuple[int, ...] = Field((64, 64), description="units of the encoder's layers")
     activation: Literal["tanh", "relu", "elu", "silu"] = Field("tanh", description="nonlinearity of the encoder")
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
+    log_std_min: float = Field(-5.0, description="logarithm of the smallest standard deviation of continuous actions")
     log_std_init: float = Field(-0.5, description="logarithm of the first standard deviation of continuous actions")

@@ -93,15 +93,16 @@ class BoundedHead(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, features: int, space: Box, log_std_init: float) -> None:
+    def __init__(self, features: int, space: Box, log_std_init: float, log_std_min: float) -> None:
         super().__init__()
+        self.log_std_min = log_std_min
         self.mean = linear(features, space.shape[0])
         self.log_std = nn.Parameter(torch.full((space.shape[0],), log_std_init))
         self.register_buffer("low", torch.as_tensor(space.low), persistent=False)
         self.register_buffer("high", torch.as_tensor(space.high), persistent=False)
 
     def forward(self, features: Tensor) -> Gaussian:
-        return Gaussian(self.mean(features), self.log_std)
+        return Gaussian(self.mean(features), self.log_std.clamp(min=self.log_std_min))
 
     def to_env(self, raw: Tensor) -> Tensor:
         """[B, A] inside the box."""

@@ -214,6 +214,15 @@ def test_a_gap_costs_its_price_once_and_is_refunded_when_it_is_closed(tracks, fa
 
 
 @pytest.mark.golden
+def test_a_lap_given_up_costs_like_a_gap(tracks):
+    sim = Sim(tracks, 1, SimConfig(gap_cost=50.0, patience=2))
+    sim.reset()
+    rewards = [float(sim.step(torch.zeros(1, 3)).reward) for _ in range(3)]
+    # two tiles in the first frame, then two idle frames, of which the second gives up
+    assert rewards == pytest.approx([2000 / 319 - 0.1, -0.1, -50.1], abs=1e-3)
+
+
+@pytest.mark.golden
 def test_patience_ends_an_episode_that_gains_nothing_but_leaves_its_score_alone(tracks):
     # standing still: the two tiles of reset are paid in frame 1, then 20 idle frames end the episode in frame 21;
     # the score of the episode is 2 · 1000/319 − 0.1 · 21

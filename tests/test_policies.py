@@ -59,12 +59,17 @@ def test_samples_follow_the_distribution():
 @pytest.mark.golden
 def test_the_bounded_head_fills_its_box_and_never_leaves_it():
     # tanh(0) = 0 is the middle; the ends of an uneven box are reached at ±∞
-    head = BoundedHead(4, Box(np.array([-1, 0], np.float32), np.array([1, 3], np.float32)), 0.0)
+    head = BoundedHead(4, Box(np.array([-1, 0], np.float32), np.array([1, 3], np.float32)), 0.0, -5.0)
     raw = torch.tensor([[0.0, 0.0], [50.0, 50.0], [-50.0, -50.0], [0.5, -0.5]])
     out = head.to_env(raw)
     assert out[:3].tolist() == [[0.0, 1.5], [1.0, 3.0], [-1.0, 0.0]]
     # tanh(0.5) = 0.462117: 0.462117 and 1.5 · (1 − 0.462117) = 0.806824
     assert out[3].tolist() == pytest.approx([0.462117, 0.806824], abs=1e-5)
+
+
+def test_exploration_never_falls_below_its_floor():
+    policy = make(Box(-1.0, 1.0, (2,)), log_std_init=-3.0, log_std_min=-1.5)
+    assert policy.pi(torch.zeros(1, 5)).log_std.tolist() == [-1.5, -1.5]
 
 
 def test_one_seed_gives_one_network_and_another_seed_another():
