@@ -109,20 +109,13 @@ def _warm() -> float:
 
 
 def _compiled() -> dict[str, Any]:
-    """Which kernels lie compiled on disk for this Python, and where."""
-    folder = _kernel_cache()
-    files = sorted(folder.glob("kernel.*.nbc")) if folder is not None else []
-    return {"kernels": len(files), "folder": str(folder) if folder else None}
-
-
-def _kernel_cache() -> Path | None:
-    set_by_user = os.environ.get("NUMBA_CACHE_DIR")
-    if set_by_user:
-        found = sorted(Path(set_by_user).rglob("kernel.*.nbc"))
-        return found[0].parent if found else Path(set_by_user)
-    spec = importlib.util.find_spec("drivetrain.envs")
-    places = list(spec.submodule_search_locations or []) if spec is not None else []
-    return Path(places[0]) / "__pycache__" if places else None
+    """Which kernels lie compiled on disk for this version of their sources, and where."""
+    try:
+        from drivetrain.envs.compiled import cache_folder
+    except ImportError:  # no numba
+        return {"kernels": 0, "folder": None}
+    folder = cache_folder()
+    return {"kernels": len(list(folder.rglob("kernel.*.nbc"))), "folder": str(folder)}
 
 
 def _version(package: str) -> str | None:

@@ -67,19 +67,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     parents = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     (site / "parent_dependencies.pth").write_text("\n".join(parents) + "\n")
     run([interpreter, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], cwd=home)
-    lend_kernels(site)
     return interpreter
-
-
-def lend_kernels(site: Path) -> None:
-    """Kernels compiled in the checkout serve the copy too: numba asks only for equal size and time of the source."""
-    for folder, target in FOLDERS.items():
-        for source in (ROOT / folder).glob("*.py"):
-            stamp = source.stat()
-            os.utime(site / target / source.name, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-        for compiled in (ROOT / folder / "__pycache__").glob("*.nb[ci]"):
-            (site / target / "__pycache__").mkdir(exist_ok=True)
-            shutil.copy(compiled, site / target / "__pycache__")
 
 
 def test_the_wheel_holds_every_file_of_the_four_folders_and_nothing_else(wheel: Path) -> None:
