@@ -139,7 +139,7 @@ class PPOLearner:
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
             order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
-            epoch = [self._minibatch(Batch(*(x[part] for x in batch))) for part in order.split(size)]
+            epoch = [self._minibatch(Batch(*(x.index_select(0, part) for x in batch))) for part in order.split(size)]
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
             if cfg.lr_schedule == "adaptive":
