@@ -28,6 +28,9 @@ ENVIRONMENTS = ("racing",)
 TASK: dict[str, Any] = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
 """what a driver sees and does, where nothing else is said"""
 
+RUN_ONLY = ("steps", "eval_every")
+"""entries of a preset that belong to a run of the command line"""
+
 
 class Settings(TypedDict, total=False):
     """The task and every field of PPOConfig; what is left out comes from the environment's preset."""
@@ -119,7 +122,7 @@ class PPO(Agent):
         flat = TASK | PRESETS["ppo", env] | dict(settings)
         self.env_name, self.seed = env, seed
         self.task = {name: flat[name] for name in TASK}
-        self.config = make_config({name: value for name, value in flat.items() if name not in TASK})
+        self.config = make_config({name: value for name, value in flat.items() if name not in {*TASK, *RUN_ONLY}})
         self.learner = build_learner(self.config, self.task, seed, pick_device(device))
         super().__init__(self.learner.policy, torch.Generator(self.learner.env.device).manual_seed(seed))
 

@@ -53,14 +53,18 @@ class PPOConfig(PolicyConfig):
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "racing"): {
+        "steps": 8_000_000,
+        "eval_every": 250_000,
         "actions": "pedals",
         "frame_skip": 2,
-        "gap_cost": 150.0,
+        "gap_cost": 200.0,
+        "patience": 60,
         "num_envs": 512,
         "update_epochs": 3,
-        "patience": 40,
-        "gamma": 0.98,
+        "gamma": 0.985,
+        "desired_kl_end": 0.001,
         "activation": "relu",
+        "log_std_min": -1.5,
     },
 }
 """(algorithm, environment) → options that differ from their defaults"""
