@@ -37,7 +37,10 @@ class PPOConfig(PolicyConfig):
     random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
     num_tracks: int = Field(256, ge=1, description="tracks in the training pool")
     gap_cost: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="what a gap left in the row of tiles, or a lap given up, costs in training, points"
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="what a gap left in the row of tiles, or a lap given up, costs in training, points",
     )
     patience: int = Field(
         0, ge=0, description="frames without a new tile after which a training episode ends; 0 = never"

@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     0 done, 2 bad input, 3 no valid checkpoint, 4 diverged, 5 environment failure, 6 storage failure, 7 run locked,
     8 out of memory, 75 interrupted and resumable.
     """
-    # Torch's threads wait for each other by spinning: long spins bring a busy machine to a halt, none at all makes short
-    # operations slow. GNU OpenMP reads this once, when torch loads it.
+    # Torch's threads wait for each other by spinning: long spins bring a busy machine to a halt, none at all makes
+    # short operations slow. GNU OpenMP reads this once, when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args = list(sys.argv[1:] if argv is None else argv)
     debug, as_json = "--debug" in args, "--json" in args
