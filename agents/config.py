@@ -60,14 +60,14 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "eval_every": 250_000,
         "actions": "pedals",
         "frame_skip": 2,
-        "gap_cost": 200.0,
+        "gap_cost": 400.0,
         "patience": 60,
         "num_envs": 512,
         "update_epochs": 3,
         "gamma": 0.985,
         "desired_kl_end": 0.001,
         "activation": "relu",
-        "log_std_min": -1.5,
+        "log_std_min": -1.2,
     },
 }
 """(algorithm, environment) → options that differ from their defaults"""
