@@ -188,6 +188,16 @@ def test_the_record_of_a_run_repeats_it(capsys: pytest.CaptureFixture[str]) -> N
     assert bytes_of("a") == bytes_of("b")
 
 
+def test_two_processes_with_one_seed_end_with_equal_weights(tmp_path: Path) -> None:
+    for name, hashing in (("a", "1"), ("b", "2")):  # nor does Python's random order of sets matter
+        argv = [sys.executable, "-m", "drivetrain", "train", "ppo", "racing", *TINY, "--name", name]
+        argv += ["--steps", "128", "--eval-every", "64", "--seed", "11"]
+        environment = dict(os.environ, PYTHONHASHSEED=hashing)
+        subprocess.run(argv, check=True, capture_output=True, cwd=tmp_path, env=environment)
+    assert bytes_of("a") == bytes_of("b")
+    assert curve("a") == curve("b")
+
+
 def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
     call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "r")
     scores = call(capsys, "evaluate", "r", "--episodes", "3", "--seed", "5", "--csv", "out.csv")
