@@ -124,6 +124,7 @@ def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFi
     assert call(capsys, "resume", "short")["steps"] == 64  # nothing left to do
     assert call(capsys, "resume", "short", "--steps", "128")["steps"] == 128
     assert bytes_of("short") == bytes_of("long")
+    assert json.loads(Path("runs/short/config.json").read_text())["steps"] == 128
 
 
 def test_resume_passes_over_a_damaged_checkpoint_and_stops_without_a_valid_one(
