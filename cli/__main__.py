@@ -1,8 +1,6 @@
 """``python -m drivetrain``."""
 
-import sys
-
-from drivetrain.main import main
+from drivetrain.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

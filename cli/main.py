@@ -6,6 +6,7 @@ this package with ``main(argv) -> Result``; it raises ``UserError`` for everythi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 from drivetrain.envs.errors import UserError, nearest
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]
 
 VERBS = {
     "train": ("ALGO ENV", "train a driver: drivetrain train ppo racing"),
@@ -61,6 +62,21 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         return _explain(error, as_json)
+
+
+def entry() -> NoReturn:
+    """The console script: `main`, and then out at once.
+
+    Everything is flushed and on the disk by then. Taking torch and numba apart module by module would keep the user
+    waiting for a second, so the interpreter's last steps are left out, except for what asked to be run at the end.
+    """
+    code = main()
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _dispatch(args: list[str], as_json: bool) -> int:
