@@ -42,8 +42,8 @@ def main() -> None:
     publish(
         values,
         "Start-up, median of fresh processes; tracks in bulk",
-        f"`drivetrain --help` {values['help']:.2f} s; `train ppo racing --help` {values['help_train']:.2f} s; importing "
-        f"the agents {values['import_agents']:.2f} s, of which torch {values['import_torch']:.2f} s; a track "
+        f"`drivetrain --help` {values['help']:.2f} s; `train ppo racing --help` {values['help_train']:.2f} s; "
+        f"importing the agents {values['import_agents']:.2f} s, of which torch {values['import_torch']:.2f} s; a track "
         f"{values['track_ms']:.2f} ms, with its look-up tables {values['track_and_tables_ms']:.2f} ms",
     )
 
