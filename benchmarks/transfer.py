@@ -7,6 +7,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from _row import publish
@@ -25,15 +26,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="training seeds 0 to this minus one (default 3)")
     parser.add_argument("--episodes", type=int, default=100, help="test seeds 0 to this minus one (default 100)")
-    parser.add_argument("--keep", type=Path, default=Path("runs"), help="folder of the runs (default runs)")
+    parser.add_argument("--keep", type=Path, help="folder to leave the runs in (default: they are deleted)")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(options.seeds, options.episodes, options.keep or Path(scratch))
+
+
+def measure(seeds: int, episodes: int, folder: Path) -> None:
+    """Train and score, one seed after the other, and publish."""
     rows = []
-    for seed in range(options.seeds):
-        run = str(options.keep / f"transfer-{seed}")
-        if not Path(run).exists():
-            drivetrain("train", "ppo", "racing", "--seed", str(seed), "--name", run)
-        trained = json.loads((Path(run) / "result.json").read_text())
-        scored = drivetrain("evaluate", run, "--env", "CarRacing-v3", "--episodes", str(options.episodes))
+    for seed in range(seeds):
+        run = str(folder / f"transfer-{seed}")
+        trained = drivetrain("train", "ppo", "racing", "--seed", str(seed), "--name", run)
+        scored = drivetrain("evaluate", run, "--env", "CarRacing-v3", "--episodes", str(episodes))
         rows.append({"seed": seed, "trained": trained, "original": scored})
         print({k: scored[k] for k in ("mean", "sd", "min", "p10", "failures", "seconds")}, flush=True)
     means = [float(row["original"]["mean"]) for row in rows]  # type: ignore[index]
@@ -44,7 +49,7 @@ def main() -> None:
     )
     publish(
         {"rows": rows, "median": statistics.median(means)},
-        f"`train ppo racing`, then CarRacing-v3 zero-shot, test seeds 0 to {options.episodes - 1}",
+        f"`train ppo racing`, then CarRacing-v3 zero-shot, test seeds 0 to {episodes - 1}",
         each,
     )
 
