@@ -187,7 +187,9 @@ class Session:
             reached, evaluation = self._validations(before, metrics)
             self._record(metrics, evaluation)
             improved = bool(evaluation) and self._is_best()
-            if improved or _crossed(before, self.agent.steps, self.plan.checkpoint_every):
+            due = _crossed(before, self.agent.steps, self.plan.checkpoint_every)
+            # the last one waits for the score that the end of a run may still owe
+            if improved or (due and self.agent.steps < self.plan.steps):
                 self._save()
             snapshot = Snapshot(self.agent.steps, self.plan.steps, self.state.seconds, metrics, self.validation)
             self.progress.show(snapshot)

@@ -170,6 +170,12 @@ def test_regular_validations_and_the_last_one_choose_the_best_checkpoint() -> No
     assert rows[1] == f"20,validation,{BASE},100.000,500"
 
 
+def test_the_last_checkpoint_carries_its_score_even_where_one_was_due_anyway() -> None:
+    # at 20 steps a validation and at the end another; 50 steps are a multiple of 25, so a checkpoint falls due there
+    play(begin(Scripted([0.0]), Judge(100.0, 300.0), Plan(50, eval_every=40, checkpoint_every=25)))
+    assert kept()[-1] == (50, 300.0)
+
+
 def test_the_best_and_the_last_two_checkpoints_are_kept() -> None:
     play(begin(Scripted([0.0]), Judge(9.0, 1.0), Plan(50, eval_every=10, checkpoint_every=10)))
     assert [step for step, _ in kept()] == [10, 40, 50]
