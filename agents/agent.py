@@ -21,13 +21,10 @@ from ..envs.track import pool
 from ..policies.build import build_policy
 from ..policies.policy import Policy
 from .checkpoint import choose_checkpoint, load_model, save_checkpoint
-from .config import POOL_STRIDE, PRESETS, TRAINING_SEEDS, PPOConfig
+from .config import POOL_STRIDE, PRESETS, TASK, TRAINING_SEEDS, PPOConfig
 from .ppo import PPOLearner
 
 ENVIRONMENTS = ("racing",)
-TASK: dict[str, Any] = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
-"""what a driver sees and does, where nothing else is said"""
-
 RUN_ONLY = ("steps", "eval_every")
 """entries of a preset that belong to a run of the command line"""
 
@@ -74,7 +71,7 @@ class Agent:
 
     def __init__(self, policy: Policy, generator: torch.Generator | None = None) -> None:
         self.policy = policy
-        self._generator = generator or torch.Generator().manual_seed(0)
+        self._generator = generator or torch.Generator(policy.obs_norm.mean.device).manual_seed(0)
 
     def predict(
         self,
@@ -105,12 +102,12 @@ class PPO(Agent):
 
     Args:
         env: "racing".
-        seed: of weights, tracks and exploration.
+        seed: of weights, tracks and exploration, 0 or more.
         device: "cpu", "cuda", or "auto" (cuda where there is one).
         settings: fields of Settings.
 
     Raises:
-        UserError: unknown environment, or a setting out of its range.
+        UserError: unknown environment, a device that is not there, or a setting out of its range.
     """
 
     def __init__(
@@ -145,14 +142,18 @@ class PPO(Agent):
         """Writes config.json and a checkpoint of the present step into the run folder path; returns the checkpoint.
 
         Raises:
+            UserError: the folder holds another run.
             FileExistsError: this step was saved there before.
         """
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
         record = (
             {"algo": "ppo", "env": self.env_name, "seed": self.seed} | self.task | self.config.model_dump(mode="json")
         )
-        (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+        file, text = folder / "config.json", json.dumps(record, indent=2) + "\n"
+        if file.exists() and file.read_text() != text:
+            raise UserError("another run is in this folder", got=str(path), fix="save under another path")
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
         tensors, values = self.learner.trainer_state()
         info = {"frames": self.learner.frames}
         state = {"agent": values, "run": {}}
@@ -163,14 +164,14 @@ def load(path: str | Path, checkpoint: str = "best", device: str = "cpu") -> Age
     """The driver of a run folder, from its best checkpoint by validation, else its newest; or "last", or a step.
 
     Raises:
-        UserError: no such folder (2), no valid checkpoint (3), or weights that do not fit config.json (2).
+        UserError: no such folder or device (2), no valid checkpoint (3), or weights that do not fit config.json (2).
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise UserError("this is no run folder", got=str(path), allowed="a folder with config.json and checkpoints/")
     config = json.loads((folder / "config.json").read_text())
     found = choose_checkpoint(folder / "checkpoints", checkpoint)
-    return Agent(load_policy(config, found.path).to(device))
+    return Agent(load_policy(config, found.path).to(pick_device(device)))
 
 
 def load_policy(config: dict[str, Any], checkpoint: Path) -> Policy:
@@ -201,7 +202,13 @@ def load_weights(policy: Policy, checkpoint: Path) -> None:
 
 
 def build_learner(cfg: PPOConfig, task: dict[str, Any], seed: int, device: str, steps: int = 1) -> PPOLearner:
-    """PPO on a training pool of its own; steps = where a linear schedule ends."""
+    """PPO on a training pool of its own; steps = where linear schedules end.
+
+    Raises:
+        UserError: a seed below 0: its pool would reach into the tracks of validation and tests.
+    """
+    if seed < 0:
+        raise UserError("seed is negative", got=seed, allowed="0 or more")
     sim_config = SimConfig(**task, gap_cost=cfg.gap_cost, patience=cfg.patience)
     tracks = pool(TRAINING_SEEDS + POOL_STRIDE * seed, cfg.num_tracks, device)
     sim = Sim(tracks, cfg.num_envs, sim_config, seed)
@@ -225,7 +232,19 @@ def make_config(fields: dict[str, Any]) -> PPOConfig:
 
 
 def pick_device(name: str) -> str:
-    """ "auto" is cuda where there is one, else cpu."""
+    """ "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        UserError: no such device here.
+    """
+    there = torch.cuda.is_available()
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if there else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError("unknown device", got=name, allowed="auto, cpu, cuda")
+    if name.startswith("cuda") and not there:
+        built = torch.version.cuda is not None
+        why = "no CUDA device is visible" if built else "this torch was built without CUDA"
+        fix = "take cpu (on the command line --device cpu), or see `drivetrain doctor`"
+        raise UserError(f"the device {name} is not available", got=why, fix=fix)
     return name

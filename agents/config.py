@@ -54,6 +54,9 @@ class PPOConfig(PolicyConfig):
         return self
 
 
+TASK: dict[str, Any] = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
+"""what a driver sees and does, where nothing else is said"""
+
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "racing"): {
         "steps": 8_000_000,

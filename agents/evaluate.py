@@ -27,6 +27,7 @@ from ..envs.original import OriginalEnv, controls_of, observe_fast, read_states
 from ..envs.sim import Sim, SimConfig
 from ..envs.state import CarState
 from ..envs.track import Tracks, build_tracks, centreline_of_seed
+from .cores import available_cores
 
 THRESHOLD = 900.0
 """score from which an episode of racing counts as a success"""
@@ -253,9 +254,9 @@ def play_original_in_workers(
             plain text crosses over.
         who: what make_actor understands: "expert", "random", a run folder.
         seeds, obs, actions, frame_skip: as play_original takes them.
-        workers: processes; None = one per core, but this process alone for few seeds.
+        workers: processes; None = one per core that we may use, but this process alone for few seeds.
     """
-    count = workers if workers is not None else (_cores() if len(seeds) >= EPISODES_FOR_WORKERS else 1)
+    count = workers if workers is not None else (available_cores() if len(seeds) >= EPISODES_FOR_WORKERS else 1)
     count = min(count, len(seeds))
     if count <= 1:
         return play_original(make_actor(who, actions), seeds, obs, actions, frame_skip)
@@ -294,9 +295,3 @@ def scripted_actor(who: str, actions: str) -> Actor:
     if who == "random":
         return random_actor(actions)
     raise UserError("unknown scripted driver", got=who, allowed=("expert", "random"))
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from drivetrain.agents.cores import available_cores
 
-from drivetrain.envs.errors import UserError
-
-__all__ = ["available_cores", "choose_device", "describe_device", "set_threads"]
+__all__ = ["choose_device", "describe_device", "set_threads"]
 
 
 def choose_device(name: str) -> str:
@@ -16,16 +13,9 @@ def choose_device(name: str) -> str:
     Raises:
         UserError: cuda was asked for and is not there (code 2).
     """
-    import torch
+    from drivetrain.agents.agent import pick_device
 
-    there = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if there else "cpu"
-    if name == "cuda" and not there:
-        built = torch.version.cuda is not None
-        why = "no CUDA device is visible" if built else "this torch was built without CUDA"
-        raise UserError("--device cuda is not available", got=why, fix="use --device cpu, or see `drivetrain doctor`")
-    return name
+    return pick_device(name)
 
 
 def describe_device(device: str) -> str:
@@ -39,29 +29,13 @@ def describe_device(device: str) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Use this many CPU threads in torch (and numba where it is loaded); None = one per core we may use.
+    """Use this many CPU threads, in torch and in the simulator's kernels; None = one per core we may use.
 
     Sums are added up in another order with another number of threads, so a run notes the number and resuming restores
     it.
     """
-    import sys
-
     import torch
 
     wanted = available_cores() if threads is None else threads
     torch.set_num_threads(wanted)
-    numba = sys.modules.get("numba")
-    if numba is not None:
-        numba.set_num_threads(min(wanted, numba.config.NUMBA_NUM_THREADS))
     return wanted
-
-
-def available_cores() -> int:
-    """Cores this process may use: the affinity mask, capped by the container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no quota, or another kind of system
-        pass
-    return max(1, cores)

@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic import Field
 
-from drivetrain.device import available_cores, describe_device
+from drivetrain.agents.cores import available_cores
+from drivetrain.device import describe_device
+from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result, console
 from drivetrain.provenance import versions
@@ -61,6 +63,9 @@ def main(argv: list[str]) -> Result:
         report["warm_seconds"] = _warm()
     report["compiled"] = _compiled()
     report["problems"] = problems
+    if fatal:
+        what = UserError("training cannot work here", got=problems[0].partition(": ")[0], fix="see the problems listed")
+        print(f"error: {what}", file=sys.stderr, flush=True)
     _print(report)
     return Result(report, 2 if fatal else 0)
 
@@ -102,9 +107,7 @@ def _warm() -> float:
     from drivetrain.envs import kernel
 
     began = time.monotonic()
-    warm = getattr(kernel, "warm", None)
-    if warm is not None:
-        warm()
+    kernel.warm()
     return round(time.monotonic() - began, 2)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drivetrain.agents.config import TASK
 from drivetrain.envs.errors import UserError
 from drivetrain.rundir import find_run, read_run_config, run_name
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["SCRIPTED", "Driver", "actor_of", "find_driver"]
 
 SCRIPTED = ("expert", "random")
-TASK = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drivetrain.agents import agent
 from drivetrain.agents.checkpoint import choose_checkpoint
-from drivetrain.agents.config import PPOConfig
+from drivetrain.agents.config import TASK, PPOConfig
 from drivetrain.agents.evaluate import Actor, Scores, play_twin
 from drivetrain.agents.ppo import PPOLearner
 from drivetrain.device import describe_device
@@ -46,7 +46,7 @@ def build_learner(options: BaseModel) -> Learner:
     device = flat["device"]
     check_memory(flat, OBS_SIZE, device)
     config = PPOConfig(**{name: flat[name] for name in PPOConfig.model_fields})
-    task = {name: flat[name] for name in agent.TASK}
+    task = {name: flat[name] for name in TASK}
     learner = agent.build_learner(config, task, flat["seed"], device, flat["steps"])
     actor, sim_config = policy_actor(learner.policy), SimConfig(**task)
 

@@ -22,7 +22,11 @@ __all__ = ["main"]
 class ResumeOptions(Options):
     """Options"""
 
-    steps: int | None = Field(None, ge=1, description="new length of the whole training, steps; none = as it was")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="new length of the whole training, over which schedules are stretched; none = as it was",
+    )
     stop_at: float | None = Field(None, description="new score to end at; none = as it was")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = as it was")
     threads: int | None = Field(
@@ -54,7 +58,8 @@ def main(argv: list[str]) -> Result:
 
 def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     """The session as its checkpoint left it, and whether it had reached its target and nothing more is asked for."""
-    from drivetrain.agents.checkpoint import choose_checkpoint, load_model, load_trainer
+    from drivetrain.agents.agent import load_weights
+    from drivetrain.agents.checkpoint import choose_checkpoint, load_trainer
     from drivetrain.device import choose_device, set_threads
     from drivetrain.learner import build_learner
     from drivetrain.progress import make_progress
@@ -68,7 +73,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     threads = set_threads(part_of(options, RunOptions).threads)
     options = options.model_copy(update={"device": device, "threads": threads})
     learner = build_learner(options)
-    learner.agent.policy.load_state_dict(load_model(chosen.path))
+    load_weights(learner.agent.policy, chosen.path)
     tensors, values = load_trainer(chosen.path)
     learner.agent.load_trainer_state(tensors, values["agent"])
     state = RunState.from_values(values["run"])

@@ -31,12 +31,12 @@ def build_policy(
     actor = MLP(size, config.hidden, config.activation)
     critic = None if config.shared_trunk else MLP(size, config.hidden, config.activation)
     head: BoundedHead | DiscreteHead
-    if isinstance(action_space, Box) and len(action_space.shape) == 1:
+    if isinstance(action_space, Box) and len(action_space.shape) == 1 and action_space.is_bounded():
         head = BoundedHead(actor.out_features, action_space, config.log_std_init, config.log_std_min)
     elif isinstance(action_space, Discrete):
         head = DiscreteHead(actor.out_features, action_space)
     else:
-        raise ValueError(f"action space: got {action_space}; allowed: a Box of one dimension, or Discrete")
+        raise ValueError(f"action space: got {action_space}; allowed: a bounded Box of one dimension, or Discrete")
     policy = Policy(size, actor, critic, head, ValueHead(actor.out_features))
     initialise(policy, generator)
     return policy

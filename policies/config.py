@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class PolicyConfig(BaseModel):
@@ -18,3 +18,10 @@ class PolicyConfig(BaseModel):
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
     log_std_min: float = Field(-5.0, description="logarithm of the smallest standard deviation of continuous actions")
     log_std_init: float = Field(-0.5, description="logarithm of the first standard deviation of continuous actions")
+
+    @field_validator("hidden")
+    @classmethod
+    def _check_hidden(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
+        if any(units < 1 for units in hidden):
+            raise ValueError("every layer needs 1 unit or more")
+        return hidden

@@ -71,6 +71,42 @@ def test_an_unknown_environment_names_the_nearest():
         PPO("racin")
 
 
+def test_a_seed_below_zero_whose_tracks_would_be_those_of_validation_is_refused():
+    with pytest.raises(UserError, match="seed is negative"):
+        PPO("racing", seed=-1, **SMALL)
+
+
+def test_no_agent_trains_on_tracks_of_tests_or_validation(agent):
+    # training seeds begin at 2,000,000,000, a thousand for each seed of a run
+    assert agent.learner.env.tracks.seed.tolist() == [2_000_003_000, 2_000_003_001]
+
+
+@pytest.mark.parametrize("name", ["gpu", "tpu:0"])
+def test_an_unknown_device_is_refused(name):
+    with pytest.raises(UserError, match="unknown device"):
+        PPO("racing", **(SMALL | {"device": name}))
+
+
+def test_a_folder_that_holds_another_run_is_not_written_to(agent, tmp_path):
+    agent.save(tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError, match="another run"):
+        PPO("racing", seed=4, **SMALL).save(tmp_path)
+    assert (tmp_path / "config.json").read_text() == before
+    with pytest.raises(FileExistsError):
+        agent.save(tmp_path)
+
+
+@pytest.mark.gpu
+def test_agents_learn_load_and_decide_on_a_gpu(tmp_path):
+    trained = PPO("racing", **(SMALL | {"device": "cuda"})).learn(128)
+    trained.save(tmp_path)
+    for device in ("cpu", "cuda"):
+        agent = load(tmp_path, device=device)
+        for deterministic in (True, False):
+            assert agent.predict(np.zeros(43, np.float32), deterministic=deterministic)[0].shape == (2,)
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         load(tmp_path)

@@ -153,10 +153,13 @@ def test_the_doctor_finds_what_is_missing_and_both_pygames(
     assert "uninstall -y pygame pygame-ce" in said
 
 
-def test_training_that_cannot_work_is_an_error_of_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_that_cannot_work_is_an_error_of_the_doctor(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = doctor.importlib.util.find_spec
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == "numba" else find(name))
     assert main(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith("error: training cannot work here; got numba is missing")
 
 
 def test_the_age_of_the_process_counts_from_its_start() -> None:

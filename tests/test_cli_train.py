@@ -222,6 +222,8 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--num-env", "3"], 2, ["did you mean --num-envs"]),
         (["ppo", "racing", "--num-envs", "zero"], 2, ["--num-envs must be a whole number"]),
         (["ppo", "racing", "--num-minibatches", "7"], 2, ["num_minibatches=7 must divide"]),
+        (["ppo", "racing", "--hidden", "64,-5"], 2, ["--hidden: every layer needs 1 unit or more"]),
+        (["ppo", "racing", "--hidden", "0"], 2, ["--hidden: every layer needs 1 unit or more"]),
         (["ppo", "racing", "--obs", "pixels"], 2, ["--obs pixels is not built yet", "allowed state"]),
         (["ppo", "racing", "--encoder", "cnn"], 2, ["--encoder cnn is not built yet"]),
         (["ppo", "racing", "--core", "gru"], 2, ["not built yet"]),
@@ -258,7 +260,7 @@ def test_cuda_where_there_is_none_is_refused_and_nothing_is_left(capsys: pytest.
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert main(["train", "ppo", "racing", "--device", "cuda"]) == 2
-    assert "use --device cpu" in capsys.readouterr().err
+    assert "--device cpu" in capsys.readouterr().err
     assert list(Path.cwd().iterdir()) == []
 
 

@@ -102,7 +102,13 @@ def test_a_policy_acts_inside_its_space_and_judges_states(space, shared):
     assert (policy.critic is None) == shared
 
 
-@pytest.mark.parametrize("space", [MultiDiscrete([2, 2]), Box(-1.0, 1.0, (2, 2))])
+@pytest.mark.parametrize("hidden", [(0,), (8, -1)])
+def test_a_layer_without_units_is_refused(hidden):
+    with pytest.raises(ValueError, match="1 unit or more"):
+        PolicyConfig(hidden=hidden)
+
+
+@pytest.mark.parametrize("space", [MultiDiscrete([2, 2]), Box(-1.0, 1.0, (2, 2)), Box(-np.inf, np.inf, (2,))])
 def test_spaces_without_a_head_are_refused_by_name(space):
     with pytest.raises(ValueError, match="action space: got"):
         make(space)
