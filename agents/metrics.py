@@ -11,7 +11,7 @@ METRICS: dict[str, str] = {
     "train/laps": "share of the last 100 training episodes in which the lap was finished",
     "loss/total": "what the optimiser minimises, mean over the minibatches of an update",
     "loss/policy": "clipped surrogate objective, negative where the policy gains",
-    "loss/value": "squared error of the value estimate against the return, in normalised units",
+    "loss/value": "half the squared error of the value estimate against the return, in normalised units",
     "loss/entropy": "entropy of the action distribution, nats",
     "diag/approx_kl": "mean((ratio - 1) - log ratio): how far an update moved the policy, nats",
     "diag/clip_fraction": "share of samples whose probability ratio left the clipping range",

@@ -42,7 +42,7 @@ def ppo_loss(pi: Distribution, value: Tensor, batch: Batch, cfg: PPOConfig) -> t
     log_ratio = pi.log_prob(batch.raw_action) - batch.log_prob
     ratio = log_ratio.exp()
     advantage = batch.advantage
-    if cfg.norm_adv:
+    if cfg.norm_adv and len(advantage) > 1:  # a single sample has no spread
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     clipped = ratio.clamp(1 - cfg.clip_coef, 1 + cfg.clip_coef)
     policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
@@ -90,7 +90,7 @@ class PPOLearner:
         cfg: settings.
         generator: the learner's own noise, on the environment's device.
         policy: continue with this one; None builds a fresh one.
-        total_steps: where the linear schedule ends.
+        total_steps: where linear schedules end.
     """
 
     def __init__(
@@ -171,7 +171,10 @@ class PPOLearner:
             yield self.update_once()
 
     def trainer_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What an exact continuation needs beside the policy's weights: tensors, and numbers fit for JSON."""
+        """What an exact continuation needs beside the policy's weights: tensors, and numbers fit for JSON.
+
+        The tensors are the live ones: the next update overwrites them, so keep copies.
+        """
         tensors = {ENV_PREFIX + name: value for name, value in self.env.state_tensors().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"{OPTIMIZER_PREFIX}{index}.{name}": value for name, value in state.items()}
@@ -189,7 +192,7 @@ class PPOLearner:
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _below(tensors, OPTIMIZER_PREFIX).items():
             index, field = name.split(".", 1)
-            state.setdefault(int(index), {})[field] = value
+            state.setdefault(int(index), {})[field] = value.clone()  # else Adam would work on it
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.generator.set_state(tensors["generator"].cpu())
         self.obs = tensors["obs"].to(self.env.device)

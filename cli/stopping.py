@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -44,4 +45,5 @@ class StopRequest:
             raise KeyboardInterrupt
         self.requested = True
         if self.on_first is not None:
-            self.on_first()
+            with contextlib.suppress(OSError, RuntimeError):  # it may strike in the middle of another line of output
+                self.on_first()

@@ -202,12 +202,12 @@ class Sim:
         """One decision for every car, and a new episode where one ended (SAME_STEP).
 
         Args:
-            action: as the action set asks: float [B, A] or int64 [B].
+            action: as the action set asks: float [B, A] or int64 [B]; no gradient flows through a step.
 
         Returns:
             Tensors that the next step may overwrite.
         """
-        controls = to_controls(self.config.actions, action)
+        controls = to_controls(self.config.actions, action.detach())
         if self.fast:
             kernel.decide(self._world, self._start, self._cars, self._lanes, self._out, controls.numpy(), self._rules)
             return self._outcome

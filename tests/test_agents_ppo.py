@@ -99,6 +99,23 @@ def test_a_clipped_sample_has_no_gradient_and_an_open_one_has():
 
 
 @pytest.mark.golden
+def test_advantages_are_standardised_in_each_minibatch_but_a_single_one_is_left_as_it_is():
+    # ratios 1: the policy loss is minus the mean advantage, 0 once standardised; its gradient with respect to the mean
+    # of sample i is −A_i (a_i − μ)/3 with A = (−1, 0, 1) out of (2, 4, 6), whose sd is 2
+    cfg = PPOConfig(vf_coef=0.0)
+    mean = torch.zeros(3, 1, requires_grad=True)
+    raw = torch.ones(3, 1)
+    pi = Gaussian(mean, torch.zeros(1))
+    batch = Batch(mean, raw, pi.log_prob(raw).detach(), torch.tensor([2.0, 4.0, 6.0]), torch.zeros(3))
+    total, _ = ppo_loss(pi, torch.zeros(3), batch, cfg)
+    total.backward()
+    assert float(total.detach()) == pytest.approx(0.0, abs=1e-6)
+    assert mean.grad[:, 0].tolist() == pytest.approx([1 / 3, 0.0, -1 / 3], abs=1e-6)
+    one = Batch(*(x[:1].detach() for x in batch))
+    assert float(ppo_loss(Gaussian(torch.zeros(1, 1), torch.zeros(1)), torch.zeros(1), one, cfg)[0]) == -2.0
+
+
+@pytest.mark.golden
 def test_schedules_follow_steps_and_kl():
     assert [linear(1e-3, s, 100) for s in (0, 25, 100, 150)] == pytest.approx([1e-3, 7.5e-4, 0.0, 0.0])
     # above 2·0.01 slower by 1.5, below 0.005 faster, between unchanged, and never beyond the ends
@@ -214,6 +231,33 @@ def values(policy, *obs):
 def test_values_of_probe_environments_come_out_within_two_percent(kind, obs, wanted):
     policy = train_probe(kind, norm_return=kind != "constant")
     assert values(policy, *obs) == pytest.approx(wanted, rel=0.02, abs=0.02)
+
+
+@pytest.mark.golden
+def test_an_update_ends_after_the_epoch_that_moved_the_policy_beyond_its_target():
+    sizes = {"num_envs": 64, "num_steps": 16, "num_minibatches": 4, "update_epochs": 5, "learning_rate": 1e-2}
+    for target, epochs in ((1e-9, 1.0), (1e9, 5.0)):
+        cfg = PPOConfig(**sizes, target_kl=target)
+        learner = PPOLearner(Probe("choice"), cfg, torch.Generator().manual_seed(0))
+        assert learner.update_once()["diag/epochs"] == epochs
+
+
+@pytest.mark.golden
+def test_the_linear_schedule_runs_over_the_steps_of_the_training():
+    # two updates of 1,024 of 2,048 steps: the rate of the first is whole, that of the second half
+    cfg = PPOConfig(num_envs=64, num_steps=16, learning_rate=1e-3, lr_schedule="linear")
+    learner = PPOLearner(Probe("choice"), cfg, torch.Generator().manual_seed(0))
+    assert [row["diag/learning_rate"] for row in learner.iterate(2048)] == pytest.approx([1e-3, 5e-4])
+
+
+def test_first_episodes_begin_at_random_times_only_if_asked_for():
+    tracks = pool(0, 2)
+    for random_phase in (True, False):
+        sim = Sim(tracks, 64, SimConfig())
+        PPOLearner(sim, PPOConfig(num_envs=64, random_phase=random_phase), torch.Generator().manual_seed(0))
+        used = sim.state.frames
+        assert (len(used.unique()) > 50) == random_phase
+        assert 0 <= int(used.min()) <= int(used.max()) < 1000
 
 
 @pytest.mark.learning

@@ -235,6 +235,15 @@ def test_patience_ends_an_episode_that_gains_nothing_but_leaves_its_score_alone(
     assert float(outcome.episode_return) == pytest.approx(2000 / 319 - 2.1, abs=1e-4)
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["kernel", "torch"])
+def test_actions_that_carry_gradients_are_driven_like_any_other(tracks, fast):
+    sim = Sim(tracks, 2, SimConfig(), fast=fast)
+    sim.reset()
+    outcome = sim.step(torch.full((2, 3), 0.1, requires_grad=True))
+    assert not outcome.obs.requires_grad
+    assert not any(value.requires_grad for value in sim.state_tensors().values())
+
+
 def test_a_car_that_leaves_the_road_and_comes_back_elsewhere_is_credited_there(tracks):
     # put down 150 tiles further on, at rest: the wheels touch what lies there in the next frame
     sim = Sim(tracks, 2, SimConfig())

@@ -278,7 +278,9 @@ def files(*folders: str, suffixes: tuple[str, ...] = (".py",)) -> list[str]:
 
 def texts() -> list[str]:
     top = [
-        path.name for path in ROOT.iterdir() if path.is_file() and path.suffix in {"", ".md", ".toml", ".txt", ".cff"}
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_file() and path.suffix in {"", ".md", ".toml", ".txt", ".cff"} and path.name != ".git"
     ]
     inside = (*PRODUCT, "tests", "benchmarks", "docs", "examples", ".ci", ".github", "runs/baselines")
     found = files(*inside, suffixes=(".py", ".md", ".toml", ".yml", ".yaml", ".json", ".txt", ".csv", ""))
