@@ -189,6 +189,8 @@ def _validate(
 def _convert(info: FieldInfo, value: object, where: str) -> object:
     """Text to the type of the field; anything else is left to pydantic."""
     kind, optional = kind_of(info)
+    if isinstance(value, bool) and kind != "bool":
+        raise UserError(f"{where} is no switch", got=str(value).lower())
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where} must be a finite number", got=value)
     if isinstance(value, (list, tuple)) and kind.startswith("list"):

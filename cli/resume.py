@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, from_record, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
@@ -76,6 +77,9 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     load_weights(learner.agent.policy, chosen.path)
     tensors, values = load_trainer(chosen.path)
     learner.agent.load_trainer_state(tensors, values["agent"])
+    if asked.steps is not None and asked.steps < chosen.step:
+        allowed = f"{chosen.step} or more"
+        raise UserError("the run is longer than that already", got=f"--steps {asked.steps}", allowed=allowed)
     state = RunState.from_values(values["run"])
     ended = state.reached and asked.steps is None and asked.stop_at is None
     if state.reached and not ended:  # a target that was reached does not stop the run a second time

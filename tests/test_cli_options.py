@@ -107,6 +107,13 @@ def test_yaml_numbers_that_arrive_as_text_are_numbers(tmp_path: Path) -> None:
     assert (got.learning_rate, got.num_envs, got.hidden_sizes, got.anneal) == (1e-3, 100, (8, 8), False)
 
 
+@pytest.mark.parametrize("line", ["num_envs: true", "learning_rate: no", "name: yes"])
+def test_a_switch_where_another_value_belongs_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(line)
+    assert "is no switch" in complaint("racing", "--config", str(file))
+
+
 def test_the_record_of_a_run_can_be_used_as_a_config_file(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"algo": "ppo", "num_envs": 4, "target_kl": null}')

@@ -127,6 +127,14 @@ def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFi
     assert json.loads(Path("runs/short/config.json").read_text())["steps"] == 128
 
 
+def test_resume_does_not_shorten_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    call(capsys, "train", "ppo", "racing", *TINY, "--eval-every", "none", "--steps", "64", "--name", "r")
+    before = Path("runs/r/config.json").read_text()
+    assert main(["resume", "r", "--steps", "63"]) == 2
+    assert capsys.readouterr().err.startswith("error: the run is longer than that already; got --steps 63; allowed 64")
+    assert Path("runs/r/config.json").read_text() == before
+
+
 def test_resume_passes_over_a_damaged_checkpoint_and_stops_without_a_valid_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
