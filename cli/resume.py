@@ -68,8 +68,13 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
 
     record = read_run_config(run.path)
     algo, env = task_words([str(record.get("algo")), str(record.get("env"))])
-    options = _renewed(from_record(train_spec(algo, env), record, run.path / "config.json"), asked)
+    recorded = from_record(train_spec(algo, env), record, run.path / "config.json")
+    options = _renewed(recorded, asked)
     chosen = choose_checkpoint(run.checkpoints, "last", resumable=True)
+    shortest = min(chosen.step, part_of(recorded, RunOptions).steps)  # the last update may go beyond the plan
+    if asked.steps is not None and asked.steps < shortest:
+        got, allowed = f"--steps {asked.steps}", f"{shortest} or more"
+        raise UserError("the run is longer than that already", got=got, allowed=allowed)
     device = choose_device(part_of(options, RunOptions).device)
     threads = set_threads(part_of(options, RunOptions).threads)
     options = options.model_copy(update={"device": device, "threads": threads})
@@ -77,9 +82,6 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     load_weights(learner.agent.policy, chosen.path)
     tensors, values = load_trainer(chosen.path)
     learner.agent.load_trainer_state(tensors, values["agent"])
-    if asked.steps is not None and asked.steps < chosen.step:
-        allowed = f"{chosen.step} or more"
-        raise UserError("the run is longer than that already", got=f"--steps {asked.steps}", allowed=allowed)
     state = RunState.from_values(values["run"])
     ended = state.reached and asked.steps is None and asked.stop_at is None
     if state.reached and not ended:  # a target that was reached does not stop the run a second time

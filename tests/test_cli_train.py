@@ -128,11 +128,12 @@ def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFi
 
 
 def test_resume_does_not_shorten_a_run(capsys: pytest.CaptureFixture[str]) -> None:
-    call(capsys, "train", "ppo", "racing", *TINY, "--eval-every", "none", "--steps", "64", "--name", "r")
+    call(capsys, "train", "ppo", "racing", *TINY, "--eval-every", "none", "--steps", "50", "--name", "r")
     before = Path("runs/r/config.json").read_text()
-    assert main(["resume", "r", "--steps", "63"]) == 2
-    assert capsys.readouterr().err.startswith("error: the run is longer than that already; got --steps 63; allowed 64")
+    assert main(["resume", "r", "--steps", "49"]) == 2
+    assert capsys.readouterr().err.startswith("error: the run is longer than that already; got --steps 49; allowed 50")
     assert Path("runs/r/config.json").read_text() == before
+    assert call(capsys, "resume", "r", "--steps", "50")["steps"] == 64  # the second update of 32 went beyond the plan
 
 
 def test_resume_passes_over_a_damaged_checkpoint_and_stops_without_a_valid_one(
