@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..policies.build import build_policy
 from ..policies.heads import Distribution
 from ..policies.policy import Policy
+from .adam import Adam
 from .config import PPOConfig
 from .returns import gae
 from .rollout import BatchedEnv, EpisodeStats, Rollout, collect
@@ -107,7 +108,7 @@ class PPOLearner:
             weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
             policy = build_policy(*spaces, cfg, weights)
         self.policy = policy.to(env.device)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), cfg.learning_rate, eps=ADAM_EPS, fused=True)
+        self.optimizer = Adam(self.policy.parameters(), ADAM_EPS)
         self.rate = cfg.learning_rate
         self.steps, self.frames, self.updates = 0, 0, 0
         self.stats = EpisodeStats()
@@ -154,14 +155,12 @@ class PPOLearner:
 
     def _minibatch(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the optimiser."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
         pi, value = self.policy.pi_and_value(batch.obs)
         loss, parts = ppo_loss(pi, value, batch, self.cfg)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.policy.parameters(), self.cfg.max_grad_norm)
-        self.optimizer.step()
+        self.optimizer.step(self.rate)
         return parts
 
     def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
@@ -176,8 +175,7 @@ class PPOLearner:
         The tensors are the live ones: the next update overwrites them, so keep copies.
         """
         tensors = {ENV_PREFIX + name: value for name, value in self.env.state_tensors().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"{OPTIMIZER_PREFIX}{index}.{name}": value for name, value in state.items()}
+        tensors |= {OPTIMIZER_PREFIX + name: value for name, value in self.optimizer.state_tensors().items()}
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
         numbers = {"steps": self.steps, "frames": self.frames, "updates": self.updates, "rate": self.rate}
         return tensors, numbers | {"episodes": self.stats.episodes}
@@ -189,11 +187,7 @@ class PPOLearner:
             KeyError: something is missing.
         """
         self.env.load_state_tensors(_below(tensors, ENV_PREFIX))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below(tensors, OPTIMIZER_PREFIX).items():
-            index, field = name.split(".", 1)
-            state.setdefault(int(index), {})[field] = value.clone()  # else Adam would work on it
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_tensors(_below(tensors, OPTIMIZER_PREFIX))
         self.generator.set_state(tensors["generator"].cpu())
         self.obs = tensors["obs"].to(self.env.device)
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 
+from drivetrain.agents.adam import Adam
 from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.ppo import Batch, PPOLearner, estimate, ppo_loss
 from drivetrain.agents.returns import gae
@@ -124,6 +125,30 @@ def test_schedules_follow_steps_and_kl():
     assert adapt_to_kl(2e-4, 0.012, 0.01) == 2e-4
     assert adapt_to_kl(1e-2, 0.0, 0.01) == 1e-2
     assert adapt_to_kl(1e-5, 9.0, 0.01) == 1e-5
+
+
+@pytest.mark.oracle
+def test_adam_equals_torchs_own_bit_for_bit_and_goes_on_from_what_it_saved():
+    rng = torch.Generator().manual_seed(0)
+    shapes = (30, 4), (7,)
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=rng)) for shape in shapes]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    adam, wanted = Adam(ours, 1e-5), torch.optim.Adam(theirs, eps=1e-5, fused=True)
+    for turn in range(20):
+        rate = 1e-3 * (1 + turn % 3)  # an adaptive rate changes from step to step
+        for group in wanted.param_groups:
+            group["lr"] = rate
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=rng)
+            q.grad = p.grad.clone()
+        if turn == 10:
+            saved = {name: value.clone() for name, value in adam.state_tensors().items()}
+            adam = Adam(ours, 1e-5)
+            adam.load_state_tensors(saved)
+        adam.step(rate)
+        wanted.step()
+    assert all(torch.equal(p, q) for p, q in zip(ours, theirs, strict=True))
+    assert adam.state_tensors()["1.step"] == 20
 
 
 @dataclass
