@@ -17,6 +17,10 @@ POLICY_GAIN = 0.01
 """of the last layer of the policy: the first actions are near the middle of the box, or near equal odds"""
 
 
+REST = -1.5
+"""first mean, before the tanh, of actions that range from 0 up: near 0, or gas and brake would begin half pressed"""
+
+
 def build_policy(
     observation_space: Space, action_space: Space, config: PolicyConfig, generator: torch.Generator
 ) -> Policy:
@@ -43,9 +47,12 @@ def build_policy(
 
 
 def initialise(policy: Policy, generator: torch.Generator) -> None:
-    """Sets every weight: orthogonal with gain √2 in encoders, 1 for values and small for the policy; biases zero."""
+    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases zero but for REST."""
     last = {"head.mean": POLICY_GAIN, "head.logits": POLICY_GAIN, "value_head.value": 1.0}
     for name, module in policy.named_modules():
         if isinstance(module, nn.Linear):
             nn.init.orthogonal_(module.weight, last.get(name, math.sqrt(2)), generator=generator)
             nn.init.zeros_(module.bias)
+    if isinstance(policy.head, BoundedHead):
+        with torch.no_grad():
+            policy.head.mean.bias[policy.head.low == 0] = REST

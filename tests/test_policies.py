@@ -67,6 +67,13 @@ def test_the_bounded_head_fills_its_box_and_never_leaves_it():
     assert out[3].tolist() == pytest.approx([0.462117, 0.806824], abs=1e-5)
 
 
+def test_the_first_actions_of_one_sided_ranges_are_near_rest_and_of_others_in_the_middle():
+    # (tanh(−1.5) + 1) / 2 = 0.0474: gas and brake hardly pressed, the steering straight
+    space = Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
+    action = make(space).act(torch.zeros(1, 5))
+    assert action[0].tolist() == pytest.approx([0.0, 0.0474, 0.0474], abs=1e-3)
+
+
 def test_exploration_never_falls_below_its_floor():
     policy = make(Box(-1.0, 1.0, (2,)), log_std_init=-3.0, log_std_min=-1.5)
     assert policy.pi(torch.zeros(1, 5)).log_std.tolist() == [-1.5, -1.5]
