@@ -47,7 +47,7 @@ def build_policy(
 
 
 def initialise(policy: Policy, generator: torch.Generator) -> None:
-    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases zero but for REST."""
+    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases 0 but for REST."""
     last = {"head.mean": POLICY_GAIN, "head.logits": POLICY_GAIN, "value_head.value": 1.0}
     for name, module in policy.named_modules():
         if isinstance(module, nn.Linear):
