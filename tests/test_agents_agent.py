@@ -1,5 +1,8 @@
 """Agents as Python objects."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,9 @@ import torch
 from drivetrain.agents import PPO, load
 from drivetrain.agents.agent import TASK, Settings
 from drivetrain.agents.config import PPOConfig
+from drivetrain.agents.evaluate import play_twin
 from drivetrain.envs.errors import UserError
+from drivetrain.envs.sim import SimConfig
 
 SMALL = {"num_envs": 16, "num_steps": 4, "num_minibatches": 2, "num_tracks": 2, "hidden": (8,), "device": "cpu"}
 
@@ -116,3 +121,16 @@ def test_the_global_random_state_is_left_alone():
     before = torch.get_rng_state()
     PPO("racing", **SMALL).learn(64)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.golden
+def test_the_shipped_driver_scores_what_its_table_says():
+    # rounding may change a lap by a few frames on another machine, a tenth of a point each, but not a driver's worth
+    folder = Path(__file__).parent.parent / "runs" / "baselines" / "racing-ppo-state"
+    with (folder / "scores_racing.csv").open() as file:
+        recorded = [float(row["score"]) for row in csv.DictReader(file)][:20]
+    driver = load(folder)
+    task = SimConfig(actions="pedals", frame_skip=2)
+    scores = play_twin(lambda obs, tracks, state: driver.policy.act(obs), range(20), task)
+    assert scores.mean == pytest.approx(sum(recorded) / 20, abs=3.0)
+    assert scores.failures() == 0
