@@ -18,6 +18,7 @@ class Verdict:
     """B cars after one frame."""
 
     reward: Tensor  # [B]
+    gained: Tensor  # [B] int64, tiles paid for in this frame
     terminated: Tensor  # [B] bool: lap finished or out of the field
     truncated: Tensor  # [B] bool: time limit
     lap_finished: Tensor  # [B] bool
@@ -53,6 +54,7 @@ def judge(tracks: Tracks, before: CarState, after: CarState, at_start: Tensor, l
     out = (hull_origin(after).abs() > ROAD.playfield).any(-1)
     return Verdict(
         reward=torch.where(out, RULES.out_of_field, reward),
+        gained=gained,
         terminated=lap_finished | out,
         truncated=after.frames >= RULES.time_limit,
         lap_finished=lap_finished & ~out,

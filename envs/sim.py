@@ -104,16 +104,15 @@ def decide(
     for _ in range(config.frame_skip):
         after, verdict = frame(tracks, state, controls, config.lap_rule)
         outside = verdict.terminated & ~verdict.lap_finished
-        paid_tiles = after.visited_count - torch.where(state.frames == 0, 0, state.visited_count)
         per_tile = RULES.lap_reward / tracks.num_tiles[after.track]
         score = after.visited_count * per_tile - RULES.frame_cost * after.frames
-        correction = RULES.out_of_field - paid_tiles * per_tile + RULES.frame_cost
+        correction = RULES.out_of_field - verdict.gained * per_tile + RULES.frame_cost
         reward = verdict.reward
         far, gaps = lanes.far, lanes.gaps
         if config.gap_cost > 0:
             far = farthest(after.visited, far)
             gaps = count_gaps(after.visited, far)
-        idle = torch.where(paid_tiles > 0, 0, lanes.idle + 1)
+        idle = torch.where(verdict.gained > 0, 0, lanes.idle + 1)
         lost = (idle >= config.patience) if config.patience else never
         reward = torch.where(outside, reward, reward - config.gap_cost * (gaps - lanes.gaps + lost))
         latest = {
