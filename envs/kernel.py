@@ -133,8 +133,11 @@ def _new_gaps(i: int, n: int, cars: Cars, lanes: Lanes) -> int:
 def _decide(
     lo: int, hi: int, world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple
 ) -> None:
-    """sim.decide and the restart of cars lo to hi; rules = (frame_skip, percent, gap_cost, patience, seed)."""
-    frame_skip, percent, gap_cost, patience, seed = rules
+    """sim.decide of cars lo to hi; rules = (frame_skip, percent, gap_cost, patience, seed, whole).
+
+    whole: the observation and the restart too.
+    """
+    frame_skip, percent, gap_cost, patience, seed, whole = rules
     for i in range(lo, hi):
         n = world.num_tiles[cars.track[i]]
         action = (controls[i, 0], controls[i, 1], controls[i, 2])
@@ -171,14 +174,28 @@ def _decide(
         out.frames[i] = frames
         out.episode_return[i] = total
         out.episode_frames[i] = cars.frames[i]
-        observe_car(i, world, cars, out.next_obs[i])
-        if out.terminated[i] or out.truncated[i]:
+        if whole:
+            _answer(i, world, start, cars, lanes, out, seed)
+
+
+@compiled()
+def _answer(i: int, world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, seed: int) -> None:
+    """What car i sees after its step, and after the restart if its episode ended."""
+    observe_car(i, world, cars, out.next_obs[i])
+    if out.terminated[i] or out.truncated[i]:
+        _restart(i, start, cars, lanes, seed)
+        for k in range(out.obs.shape[1]):
+            out.obs[i, k] = start.obs[cars.track[i], k]
+    else:
+        for k in range(out.obs.shape[1]):
+            out.obs[i, k] = out.next_obs[i, k]
+
+
+@compiled()
+def _restart_all(lo: int, hi: int, start: Start, cars: Cars, lanes: Lanes, done: Array, seed: int) -> None:
+    for i in range(lo, hi):
+        if done[i]:
             _restart(i, start, cars, lanes, seed)
-            for k in range(out.obs.shape[1]):
-                out.obs[i, k] = start.obs[cars.track[i], k]
-        else:
-            for k in range(out.obs.shape[1]):
-                out.obs[i, k] = out.next_obs[i, k]
 
 
 @cache
@@ -204,6 +221,11 @@ def observe(world: World, cars: Cars, out: Array) -> None:
 def decide(world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple) -> None:
     """One decision of all cars under controls [B, 3], and a new episode where one ended; memory is changed in place."""
     _run(_decide, len(controls), world, start, cars, lanes, out, controls, rules)
+
+
+def restart(start: Start, cars: Cars, lanes: Lanes, done: Array, seed: int) -> None:
+    """The next episode of the lanes done [B] bool; memory is changed in place."""
+    _run(_restart_all, len(done), start, cars, lanes, done, seed)
 
 
 def warm() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
@@ -19,13 +18,17 @@ from .actions import action_space, to_controls
 from .errors import UserError, nearest
 from .frame import frame, start_states
 from .noise import TRACK_STREAM, hash_u32
-from .observe import OBS_LIMIT, OBS_SIZE, observe
+from .observe import OBS_SIZE, observe
+from .paint import Paint, paint
+from .sight import OBSERVATIONS, Eyes, observation_space
 from .spec import GAP_MARGIN, GAP_REACH, RULES
 from .state import CarState
 from .track import Tracks
+from .view import PICTURES, SIZES
 
-OBSERVATIONS = ("state",)
 LAP_RULES = ("all", "percent")
+INDICATORS = ("original", "random")
+MAX_BEAMS = 256
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,22 @@ class SimConfig:
     frame_skip: int = 1
     """frames an action is held for"""
     lap_rule: str = "all"
+    picture: str = "rgb"
+    """colours of obs="pixels": rgb, grey, or numbers of view.PALETTE"""
+    picture_size: int = 96
+    """px, columns of a picture"""
+    crop: bool = False
+    """leave out the rows of indicators"""
+    frame_stack: int = 1
+    """pictures that an observation holds, the newest last"""
+    indicators: str = "original"
+    """ "random": the score is written in another way in every episode, as versions of the original do"""
+    domain_randomize: bool = False
+    """other colours in every episode"""
+    beams: int = 19
+    """of obs="lidar" """
+    beam_range: float = 40.0
+    """u, how far a beam reaches"""
     gap_cost: float = 0.0
     """training pay: what a gap in the row of touched tiles costs, and a lap given up; 0 pays as CarRacing-v3 does"""
     patience: int = 0
@@ -46,21 +65,37 @@ class SimConfig:
         known = {
             "obs": OBSERVATIONS,
             "lap_rule": LAP_RULES,
+            "picture": PICTURES,
+            "picture_size": SIZES,
+            "indicators": INDICATORS,
         }
         for name, allowed in known.items():
             got = getattr(self, name)
             if got not in allowed:
-                near = nearest(got, allowed)
-                raise UserError(
-                    f"unknown {name}", got=got, allowed=", ".join(allowed), fix=f"try {near}" if near else None
-                )
+                near = nearest(str(got), map(str, allowed))
+                raise UserError(f"unknown {name}", got=got, allowed=allowed, fix=f"try {near}" if near else None)
         action_space(self.actions)
+        self._check_sight()
         if self.frame_skip < 1:
             raise UserError("frame_skip is too small", got=self.frame_skip, allowed="1 or more")
         if self.patience < 0:
             raise UserError("patience is negative", got=self.patience, allowed="0 (never) or more")
         if not 0.0 <= self.gap_cost < math.inf:
             raise UserError("gap_cost is no cost", got=self.gap_cost, allowed="0 (as in CarRacing-v3) or more")
+
+    def _check_sight(self) -> None:
+        if self.frame_stack < 1:
+            raise UserError("frame_stack is too small", got=self.frame_stack, allowed="1 or more")
+        if self.frame_stack > 1 and self.obs != "pixels":
+            raise UserError(
+                "only pictures are stacked", got=f"frame_stack={self.frame_stack}, obs={self.obs}", allowed="1"
+            )
+        if not 1 <= self.beams <= MAX_BEAMS:
+            raise UserError("beams is out of range", got=self.beams, allowed=f"1 to {MAX_BEAMS}")
+        if not 0.0 < self.beam_range < math.inf:
+            raise UserError("beam_range is no distance", got=self.beam_range, allowed="more than 0")
+        if self.picture == "palette" and self.domain_randomize:
+            raise UserError("a palette needs the original's colours", got="domain_randomize", fix='use picture="rgb"')
 
 
 @dataclass(frozen=True)
@@ -77,8 +112,8 @@ class Lanes:
 class Outcome:
     """What a step led to. `next_obs` and the episode fields describe the moment before any reset."""
 
-    obs: Tensor  # [B, O], the first of a new episode where one ended
-    next_obs: Tensor  # [B, O], what the action led to
+    obs: Tensor  # [B, …], the first of a new episode where one ended
+    next_obs: Tensor  # [B, …], what the action led to
     reward: Tensor  # [B]
     terminated: Tensor  # [B] bool: the future is worth nothing
     truncated: Tensor  # [B] bool: the future is cut off
@@ -132,7 +167,10 @@ def decide(
             idle=torch.where(ended, lanes.idle, idle),
         )
         ended = total["terminated"] | total["truncated"]
-    return state, lanes, total | {"episode_frames": state.frames, "next_obs": observe(tracks, state)}
+    return state, lanes, total | {"episode_frames": state.frames}
+
+
+_RESULT = [f.name for f in fields(Outcome) if f.name not in ("obs", "next_obs")]
 
 
 def farthest(visited: Tensor, far: Tensor) -> Tensor:
@@ -167,19 +205,26 @@ class Sim:
             raise UserError("num_envs is too small", got=num_envs, allowed="1 or more")
         self.tracks, self.num_envs, self.config, self.seed = tracks, num_envs, config or SimConfig(), seed
         self.device = tracks.device
-        self.single_observation_space = Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
+        self.single_observation_space: Box = observation_space(self.config)
         self.single_action_space: Box | Discrete = action_space(self.config.actions)
         self.lane = torch.arange(num_envs, device=self.device)
         self.start = start_states(tracks)
         self.fast = self.device.type == "cpu" if fast is None else fast
         self.state: CarState = self.start.take(self.lane % tracks.num_tracks)
         self.lanes = self._fresh_lanes()
+        self.paint = self._paint()
+        self.eyes = Eyes(self.config, num_envs, self.device, self.fast)
         self._bind()
 
-    def reset(self) -> Tensor:
-        """Starts episode 0 of every lane. Returns obs [B, O]."""
+    def reset(self, paint: Paint | None = None) -> Tensor:
+        """Starts episode 0 of every lane. Returns obs [B, …].
+
+        Args:
+            paint: of every lane's world until its episode ends; None = as the config says.
+        """
         self.state = self.start.take(self.lane % self.tracks.num_tracks)
         self.lanes = self._fresh_lanes()
+        self.paint = paint or self._paint()
         self._bind()
         return self.observe()
 
@@ -190,12 +235,8 @@ class Sim:
         self.state.frames.copy_(used.long())
 
     def observe(self) -> Tensor:
-        """[B, O] of the present state."""
-        if not self.fast:
-            return observe(self.tracks, self.state)
-        obs = torch.empty(self.num_envs, OBS_SIZE)
-        kernel.observe(self._world, self._cars, obs.numpy())
-        return obs
+        """[B, …] of the present state; a stack of pictures begins anew with it."""
+        return self.eyes.open(self.tracks, self.state, self.paint)
 
     def step(self, action: Tensor) -> Outcome:
         """One decision for every car, and a new episode where one ended (SAME_STEP).
@@ -209,29 +250,42 @@ class Sim:
         controls = to_controls(self.config.actions, action.detach())
         if self.fast:
             kernel.decide(self._world, self._start, self._cars, self._lanes, self._out, controls.numpy(), self._rules)
-            return self._outcome
-        self.state, self.lanes, result = decide(self.tracks, self.state, self.lanes, controls, self.config)
+            if self.config.obs == "state":  # all is done
+                return self._outcome
+            result = {name: getattr(self._outcome, name) for name in _RESULT}
+        else:
+            self.state, self.lanes, result = decide(self.tracks, self.state, self.lanes, controls, self.config)
+        next_obs = self.eyes.look(self.tracks, self.state, self.paint)
         done = result["terminated"] | result["truncated"]
-        return Outcome(obs=self._restart(done, result["next_obs"]), **result)
+        return Outcome(obs=self._restart(done, next_obs), next_obs=next_obs, **result)
 
     def _restart(self, done: Tensor, next_obs: Tensor) -> Tensor:
-        """Puts the lanes of done [B] on their next track. Returns obs [B, O] after it."""
-        episode = self.lanes.episode + done
-        fresh = self.start.take(self._draw(self.lane, episode))
-        self.state = fresh.where(done, self.state)
-        kept = {f.name: torch.where(done, 0, getattr(self.lanes, f.name)) for f in fields(Lanes)}
-        self.lanes = Lanes(**kept | {"episode": episode})
-        return torch.where(done[:, None], observe(self.tracks, self.state), next_obs)
+        """Puts the lanes of done [B] on their next track. Returns obs [B, …] after it."""
+        if self.fast:
+            if not bool(done.any()):
+                return next_obs
+            kernel.restart(self._start, self._cars, self._lanes, done.numpy(), self.seed)
+        else:
+            episode = self.lanes.episode + done
+            fresh = self.start.take(self._draw(self.lane, episode))
+            self.state = fresh.where(done, self.state)
+            kept = {f.name: torch.where(done, 0, getattr(self.lanes, f.name)) for f in fields(Lanes)}
+            self.lanes = Lanes(**kept | {"episode": episode})
+        self.paint = self._paint()
+        return self.eyes.reopen(self.tracks, self.state, self.paint, done, next_obs)
 
     def restart(self, lanes: Tensor) -> Tensor:
-        """Begins the next episode of the lanes [B] bool. Returns obs [B, O] of all."""
-        obs = self._restart(lanes, self.observe())
-        self._bind()
-        return obs
+        """Begins the next episode of the lanes [B] bool. Returns obs [B, …] of all."""
+        return self._restart(lanes, self.eyes.seen if self.config.obs != "state" else self.observe())
 
     def _draw(self, lane: Tensor, episode: Tensor) -> Tensor:
         drawn = hash_u32(self.seed, lane, episode, TRACK_STREAM)
         return torch.where(episode == 0, lane, drawn) % self.tracks.num_tracks
+
+    def _paint(self) -> Paint:
+        config = self.config
+        random = config.domain_randomize, config.indicators == "random"
+        return paint(self.seed, self.lane, self.lanes.episode, *random)
 
     def _fresh_lanes(self) -> Lanes:
         return Lanes(*(torch.zeros(self.num_envs, dtype=torch.int64, device=self.device) for _ in fields(Lanes)))
@@ -242,9 +296,10 @@ class Sim:
             return
         self.state = self.state.map(lambda x: x.contiguous())
         b, flag, count = self.num_envs, torch.bool, torch.int64
+        whole = self.config.obs == "state"  # then the kernel also observes, and begins new episodes
         self._outcome = Outcome(
-            obs=torch.zeros(b, OBS_SIZE),
-            next_obs=torch.zeros(b, OBS_SIZE),
+            obs=torch.zeros(b, OBS_SIZE if whole else 0),
+            next_obs=torch.zeros(b, OBS_SIZE if whole else 0),
             reward=torch.zeros(b),
             terminated=torch.zeros(b, dtype=flag),
             truncated=torch.zeros(b, dtype=flag),
@@ -261,12 +316,13 @@ class Sim:
         self._start = kernel.Start._make([*start, observe(self.tracks, self.start).numpy()])
         config = self.config
         percent = config.lap_rule == "percent"
-        self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed)
+        self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed, whole)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name: what an exact resume needs."""
         cars = {f"car.{f.name}": getattr(self.state, f.name) for f in fields(CarState)}
-        return cars | {f"lane.{f.name}": getattr(self.lanes, f.name) for f in fields(Lanes)}
+        lanes = {f"lane.{f.name}": getattr(self.lanes, f.name) for f in fields(Lanes)}
+        return cars | lanes | ({"seen": self.eyes.seen} if self.config.frame_stack > 1 else {})
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what state_tensors gave.
@@ -280,3 +336,4 @@ class Sim:
                 got = None if there is None else tuple(there.shape)
                 raise UserError(f"simulator state {name} does not fit", got=got, allowed=tuple(here.shape))
             here.copy_(there)
+        self.paint = self._paint()
