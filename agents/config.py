@@ -54,7 +54,20 @@ class PPOConfig(PolicyConfig):
         return self
 
 
-TASK: dict[str, Any] = {"obs": "state", "actions": "continuous", "frame_skip": 1, "lap_rule": "all"}
+TASK: dict[str, Any] = {
+    "obs": "state",
+    "actions": "continuous",
+    "frame_skip": 1,
+    "lap_rule": "all",
+    "picture": "rgb",
+    "picture_size": 96,
+    "crop": False,
+    "indicators": "original",
+    "domain_randomize": False,
+    "frame_stack": 1,
+    "beams": 19,
+    "beam_range": 40.0,
+}
 """what a driver sees and does, where nothing else is said"""
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {

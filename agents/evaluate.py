@@ -22,8 +22,8 @@ from ..envs.actions import action_space
 from ..envs.errors import UserError
 from ..envs.expert import Line, act, build_lines
 from ..envs.noise import hash_u32
-from ..envs.observe import OBS_SIZE
-from ..envs.original import OriginalEnv, controls_of, observe_fast, read_states
+from ..envs.original import OriginalEnv, controls_of, read_states
+from ..envs.sight import look_fast
 from ..envs.sim import Sim, SimConfig
 from ..envs.state import CarState
 from ..envs.track import Tracks, build_tracks, centreline_of_seed
@@ -33,6 +33,8 @@ THRESHOLD = 900.0
 """score from which an episode of racing counts as a success"""
 EPISODES_FOR_WORKERS = 60
 """episodes of the original from which another process, seconds in starting, is worth while"""
+PICTURE_EPISODES_FOR_WORKERS = 6
+"""the same where it draws pictures"""
 _NOISE_STREAM = 7
 
 
@@ -159,15 +161,18 @@ def _roads(seeds: tuple[int, ...], device: str) -> Tracks:
     return build_tracks([centreline_of_seed(seed) for seed in seeds], seeds, device)
 
 
+def scored(config: SimConfig | None) -> SimConfig:
+    """The task of a driver as it is scored: how it was paid, and what colours it was shown, belongs to training."""
+    return replace(config or SimConfig(), gap_cost=0.0, patience=0, domain_randomize=False, indicators="original")
+
+
 def play_twin(
     actor: Actor, seeds: Sequence[int], sim_config: SimConfig | None = None, device: torch.device | str = "cpu"
 ) -> Scores:
     """One episode per seed in the batched simulator, all at once."""
     began = time.monotonic()
     tracks = _roads(tuple(seeds), str(device))
-    # how a driver was paid in training is no part of its score
-    config = replace(sim_config or SimConfig(), gap_cost=0.0, patience=0)
-    sim = Sim(tracks, len(seeds), config)
+    sim = Sim(tracks, len(seeds), scored(sim_config))
     obs = sim.reset()
     score = torch.zeros(len(seeds), dtype=torch.float64, device=tracks.device)
     frames = torch.zeros(len(seeds), dtype=torch.int64, device=tracks.device)
@@ -182,29 +187,28 @@ def play_twin(
     return Scores(tuple(seeds), tuple(score.tolist()), tuple(frames.tolist()), time.monotonic() - began)
 
 
-def play_original(
-    actor: Actor, seeds: Sequence[int], obs: str = "state", actions: str = "continuous", frame_skip: int = 1
-) -> Scores:
+def play_original(actor: Actor, seeds: Sequence[int], sim_config: SimConfig | None = None) -> Scores:
     """One episode per seed in the original CarRacing-v3, side by side in this process, decisions taken as a batch.
 
     Raises:
-        UserError: unknown obs or actions, or Box2D missing.
+        UserError: Box2D missing.
     """
     began = time.monotonic()
-    envs = [OriginalEnv(obs, actions, frame_skip) for _ in seeds]
+    config = scored(sim_config)
+    envs = [OriginalEnv.of(config) for _ in seeds]
     for env, seed in zip(envs, seeds, strict=True):
         env.restart(seed)
     tracks = build_tracks([env.line for env in envs], seeds)
-    view = _View(envs, tracks, obs)
+    view = _View(envs, tracks, config)
     scores, frames = [0.0] * len(envs), [0] * len(envs)
     live = list(range(len(envs)))
     with torch.inference_mode():
         while live:
             seen, state = view.look(live)
-            controls = controls_of(actions, actor(seen, tracks, state))
+            controls = controls_of(config.actions, actor(seen, tracks, state))
             still = []
-            for row in live:
-                reward, terminated, truncated, _ = envs[row].advance(controls[row])
+            for place, row in enumerate(live):
+                reward, terminated, truncated, _ = envs[row].advance(controls[place])
                 scores[row] += reward
                 if terminated or truncated:
                     frames[row] = envs[row].frames
@@ -216,57 +220,49 @@ def play_original(
 
 
 class _View:
-    """What the drivers of several originals see; rows whose episode is over keep their last sight."""
+    """What the drivers of several originals see."""
 
-    def __init__(self, envs: Sequence[OriginalEnv], tracks: Tracks, obs: str) -> None:
-        self.envs, self.tracks = envs, tracks
-        self.state = read_states(envs, tracks.max_tiles)
-        self.pictures = torch.zeros(len(envs), 96, 96, 3, dtype=torch.uint8) if obs == "pixels" else None
-        self.vectors = torch.zeros(len(envs), OBS_SIZE)
+    def __init__(self, envs: Sequence[OriginalEnv], tracks: Tracks, config: SimConfig) -> None:
+        self.envs, self.tracks, self.config = envs, tracks, config
 
     def look(self, live: Sequence[int]) -> tuple[Tensor, CarState]:
-        """Observations and states of all rows, renewed for the live ones."""
-        rows = torch.tensor(live)
-        fresh = replace(read_states([self.envs[row] for row in live], self.tracks.max_tiles), track=rows)
-        for name, column in vars(self.state).items():
-            column[rows] = getattr(fresh, name)
-        if self.pictures is not None:
-            for row in live:
-                self.pictures[row] = torch.from_numpy(self.envs[row].core.state)
-            return self.pictures, self.state
-        self.vectors[rows] = observe_fast(self.tracks, fresh)
-        return self.vectors, self.state
+        """Observations and states of the live rows."""
+        envs = [self.envs[row] for row in live]
+        state = replace(read_states(envs, self.tracks.max_tiles), track=torch.tensor(live))
+        if self.config.obs == "pixels":
+            return torch.stack([torch.from_numpy(env.observation()) for env in envs]), state
+        return look_fast(self.tracks, state.map(Tensor.contiguous), self.config), state
 
 
 def play_original_in_workers(
     make_actor: Callable[[str, str], Actor],
     who: str,
     seeds: Sequence[int],
-    obs: str = "state",
-    actions: str = "continuous",
-    frame_skip: int = 1,
+    sim_config: SimConfig | None = None,
     workers: int | None = None,
 ) -> Scores:
     """play_original, the seeds shared out among this process and spawned ones.
 
     Args:
         make_actor: a function at the top of a module: (who, actions) -> Actor. It runs inside each worker, so that only
-            plain text crosses over.
+            plain data crosses over.
         who: what make_actor understands: "expert", "random", a run folder.
-        seeds, obs, actions, frame_skip: as play_original takes them.
-        workers: processes; None = one per core that we may use, but this process alone for few seeds.
+        seeds, sim_config: as play_original takes them.
+        workers: processes, this one included; None = one per core, but a single one for few episodes.
     """
-    count = workers if workers is not None else (available_cores() if len(seeds) >= EPISODES_FOR_WORKERS else 1)
+    config = sim_config or SimConfig()
+    few = EPISODES_FOR_WORKERS if config.obs != "pixels" else PICTURE_EPISODES_FOR_WORKERS
+    count = workers or (available_cores() if len(seeds) >= few else 1)
     count = min(count, len(seeds))
-    if count <= 1:
-        return play_original(make_actor(who, actions), seeds, obs, actions, frame_skip)
+    if count == 1:
+        return play_original(make_actor(who, config.actions), seeds, config)
     began = time.monotonic()
     parts = [tuple(seeds[k::count]) for k in range(count)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count - 1, mp_context=context) as pool:
-        jobs = [pool.submit(_part, make_actor, who, part, obs, actions, frame_skip) for part in parts[1:]]
+        jobs = [pool.submit(_part, make_actor, who, part, config) for part in parts[1:]]
         # this process plays while the others start
-        played = [play_original(make_actor(who, actions), parts[0], obs, actions, frame_skip)]
+        played = [play_original(make_actor(who, config.actions), parts[0], config)]
         played += [job.result() for job in jobs]
     by_seed = {
         seed: (score, frames)
@@ -277,11 +273,9 @@ def play_original_in_workers(
     return Scores(tuple(seeds), scores, frames, time.monotonic() - began)
 
 
-def _part(
-    make_actor: Callable[[str, str], Actor], who: str, seeds: Sequence[int], obs: str, actions: str, frame_skip: int
-) -> Scores:
+def _part(make_actor: Callable[[str, str], Actor], who: str, seeds: Sequence[int], config: SimConfig) -> Scores:
     torch.set_num_threads(1)
-    return play_original(make_actor(who, actions), seeds, obs, actions, frame_skip)
+    return play_original(make_actor(who, config.actions), seeds, config)
 
 
 def scripted_actor(who: str, actions: str) -> Actor:

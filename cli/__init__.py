@@ -12,7 +12,7 @@ from gymnasium.envs.registration import register, registry
 
 if TYPE_CHECKING:
     from drivetrain.envs.original import OriginalEnv
-    from drivetrain.envs.original import make as original
+    from drivetrain.envs.original import OriginalEnv as original
 
 __all__ = ["OriginalEnv", "__version__", "original"]
 
@@ -31,9 +31,9 @@ if "drivetrain/Racing-v0" not in registry:
 def __getattr__(name: str) -> Any:
     """``drivetrain.original`` and ``drivetrain.OriginalEnv``, imported when first asked for (they need Box2D)."""
     if name in ("original", "OriginalEnv"):
-        from drivetrain.envs import original as module
+        from drivetrain.envs.original import OriginalEnv
 
-        return module.make if name == "original" else module.OriginalEnv
+        return OriginalEnv
     raise AttributeError(f"module 'drivetrain' has no attribute {name!r}")
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from drivetrain.envs.gym_single import RacingEnv
+from drivetrain.envs.task import task_of
+from drivetrain.envs.view import fill, push
 
 if TYPE_CHECKING:
     from drivetrain.drivers import Driver
@@ -32,15 +35,18 @@ class Drive:
 
     def __init__(self, driver: Driver, env_name: str = "racing") -> None:
         self.driver, self.env_name = driver, env_name
+        # every frame is a step of its own here, but only those on which a decision is taken are stacked
+        task = replace(driver.sim_config, frame_skip=1, frame_stack=1)
         self.env: RacingEnv | OriginalEnv
         if env_name == "racing":
-            self.env = RacingEnv(driver.obs, driver.actions, lap_rule=driver.lap_rule)
+            self.env = RacingEnv(**task_of(task))
         else:
             from drivetrain.envs.original import OriginalEnv
 
-            self.env = OriginalEnv(driver.obs, driver.actions)
+            self.env = OriginalEnv.of(task)
         self._actor = driver.actor()
         self.score, self.frames = 0.0, 0
+        self.seen: torch.Tensor  # [1, …] what the last decision was taken on
 
     def episode(self, seed: int) -> Iterator[tuple[Tracks, CarState]]:
         """Drives the episode of a seed; yields the road and the car (a batch of one) after each frame.
@@ -51,10 +57,14 @@ class Drive:
         self.score, self.frames = 0.0, 0
         done = False
         action: np.ndarray | None = None
+        task = self.driver.sim_config
         while not done:
-            if self.frames % self.driver.frame_skip == 0:
+            if self.frames % task.frame_skip == 0:
                 with torch.inference_mode():
                     batch = torch.as_tensor(obs)[None]
+                    if task.frame_stack > 1:
+                        batch = fill(batch, task.frame_stack) if self.frames == 0 else push(self.seen, batch)
+                    self.seen = batch
                     action = self._actor(batch, self.env.tracks, self.env.car_state())[0].numpy()
             obs, reward, terminated, truncated, _ = self.env.step(action)
             self.score += float(reward)

@@ -26,22 +26,12 @@ class Driver:
     name: str  # as on the command line
     key: str  # what `actor_of` understands: expert, random, or the folder of a checkpoint
     env: str  # where a run was trained; racing for scripted drivers
-    obs: str
-    actions: str
-    frame_skip: int
-    lap_rule: str
+    sim_config: SimConfig  # the task
     step: int | None = None  # steps of training behind it
-
-    @property
-    def sim_config(self) -> SimConfig:
-        """The task for the batched simulator."""
-        from drivetrain.envs.sim import SimConfig
-
-        return SimConfig(self.obs, self.actions, self.frame_skip, self.lap_rule)
 
     def actor(self, device: str = "cpu") -> Actor:
         """The driver itself; loads the weights of a run."""
-        return actor_of(self.key, self.actions, device)
+        return actor_of(self.key, self.sim_config.actions, device)
 
     @property
     def title(self) -> str:
@@ -63,11 +53,13 @@ def find_driver(
     Raises:
         UserError: no such run (2), no valid checkpoint (3), or settings that contradict the run (2).
     """
+    from drivetrain.envs.task import sim_config
+
     if who in SCRIPTED:
         task: dict[str, Any] = TASK | {"actions": actions or "continuous", "frame_skip": frame_skip or 1}
         if who == "expert" and task["actions"] not in ("continuous", "pedals"):
             raise UserError("the expert cannot drive with these actions", got=actions, allowed=("continuous", "pedals"))
-        return Driver(who, who, "racing", **task)
+        return Driver(who, who, "racing", sim_config(**task))
     path = find_run(who)
     config = read_run_config(path)
     task = {name: config.get(name, default) for name, default in TASK.items()}
@@ -78,7 +70,7 @@ def find_driver(
     from drivetrain.agents.checkpoint import choose_checkpoint
 
     chosen = choose_checkpoint(path / "checkpoints", checkpoint)
-    return Driver(run_name(path), str(chosen.path), str(config.get("env", "racing")), **task, step=chosen.step)
+    return Driver(run_name(path), str(chosen.path), str(config.get("env", "racing")), sim_config(**task), chosen.step)
 
 
 def actor_of(key: str, actions: str, device: str = "cpu") -> Actor:

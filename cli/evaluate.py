@@ -70,7 +70,7 @@ def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores
     from drivetrain.device import choose_device, set_threads
 
     if env == ORIGINAL:
-        return play_original_in_workers(actor_of, driver.key, seeds, driver.obs, driver.actions, driver.frame_skip)
+        return play_original_in_workers(actor_of, driver.key, seeds, driver.sim_config)
     place = choose_device(device)
     set_threads(None)
     actor = driver.actor(place)
@@ -142,7 +142,8 @@ def _print(driver: Driver, env: str, scores: Scores) -> None:
             cells += [str(seed), f"[{colour}]{score:.1f}[/]", f"{frames}"]
         table.add_row(*cells)
     out = console()
-    out.print(f"{driver.title} on {env}: {driver.actions}, frame skip {driver.frame_skip}", style="bold")
+    task = driver.sim_config
+    out.print(f"{driver.title} on {env}: {task.obs}, {task.actions}, frame skip {task.frame_skip}", style="bold")
     out.print(table)
     low, high = scores.ci95()
     out.print(

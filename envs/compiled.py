@@ -15,7 +15,10 @@ from typing import Any
 
 import numba
 
-SOURCES = ("compiled", "kernel", "kernel_car", "noise", "observe", "spec", "track")
+SOURCES = (
+    *("compiled", "kernel", "kernel_bars", "kernel_car", "kernel_lidar", "kernel_picture", "kernel_road"),
+    *("indicators", "lidar", "noise", "observe", "paint", "picture", "screen", "spec", "sprite", "track", "view"),
+)
 _HERE = Path(__file__).resolve().parent
 _PREFIX = "kernels-"
 
@@ -46,10 +49,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drivetrain" / name
 
 
-def compiled(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Any]:
+def compiled(*, allocates: bool = False, rounds: bool = True) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: compile with numba, without the interpreter's lock, and keep the result.
 
     Args:
+        rounds: every operation rounds, as in torch; without it a product may be added unrounded, and numbers are taken
+            to be finite, which lets whole vectors be worked on at once.
         allocates: the function makes arrays of its own. Others do without numba's reference counts: these are atomic,
             and two threads would fight over them at every access.
     """
@@ -58,7 +63,8 @@ def compiled(*, allocates: bool = False) -> Callable[[Callable[..., Any]], Any]:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(_CACHE)
         try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=allocates)(function)
+            loose = False if rounds else {"contract", "nnan", "ninf", "nsz", "arcp"}
+            return numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=allocates, fastmath=loose)(function)
         finally:
             numba.config.CACHE_DIR = before
 

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from .actions import action_space, check_action
 from .errors import UserError
-from .gym_single import RENDER_SIZES, check_render_mode, observation_space, sim_config
+from .gym_single import RENDER_SIZES, check_render_mode
+from .sight import observation_space
 from .sim import Outcome, Sim
 from .spec import DT
 from .state import CarState
+from .task import sim_config
 from .track import Tracks, build_tracks, centreline_of_seed
 from .viewer import Viewer
 
@@ -38,15 +40,17 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
 
     Args:
         num_envs: cars.
-        obs, actions, frame_skip, lap_rule, domain_randomize: see drivetrain.envs.gym_single.RacingEnv.
+        obs, actions, frame_skip, lap_rule: see drivetrain.envs.gym_single.RacingEnv.
+        domain_randomize: other colours in every episode, drawn by a hash of (s, lane, episode).
         render_mode: None or "rgb_array" (one uint8 [400, 600, 3] per lane).
         device: of the simulation: "cpu", "cuda", "cuda:1" …
         num_tracks: roads in the pool.
         torch_api: tensors in and out, on the device; the next step may overwrite them. Flags are bool [B], rewards
             float32 [B].
+        picture, picture_size, crop, indicators, frame_stack, beams, beam_range: as RacingEnv takes them.
 
     Raises:
-        UserError: unknown or not yet built argument, a device that is not there.
+        UserError: an argument unknown or out of range, a device that is not there.
     """
 
     def __init__(  # noqa: PLR0913  (the keyword arguments of gymnasium.make_vec)
@@ -61,11 +65,31 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
         device: str = "cpu",
         num_tracks: int = 256,
         torch_api: bool = False,
+        picture: str = "rgb",
+        picture_size: int = 96,
+        crop: bool = False,
+        indicators: str = "original",
+        frame_stack: int = 1,
+        beams: int = 19,
+        beam_range: float = 40.0,
     ) -> None:
         for name, count in (("num_envs", num_envs), ("num_tracks", num_tracks)):
             if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
                 raise UserError(f"{name} is no positive whole number", got=repr(count), allowed="1 or more")
-        self.config = sim_config(obs, actions, frame_skip, lap_rule, domain_randomize)
+        self.config = sim_config(
+            obs=obs,
+            actions=actions,
+            frame_skip=frame_skip,
+            lap_rule=lap_rule,
+            picture=picture,
+            picture_size=picture_size,
+            crop=crop,
+            indicators=indicators,
+            domain_randomize=domain_randomize,
+            frame_stack=frame_stack,
+            beams=beams,
+            beam_range=beam_range,
+        )
         check_render_mode(render_mode, ("rgb_array",))
         self.num_envs, self.num_tracks, self.torch_api = int(num_envs), int(num_tracks), torch_api
         self.render_mode, self.device = render_mode, _device(device)
@@ -74,7 +98,7 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
             "render_modes": ["rgb_array"],
             "render_fps": max(1, round(1 / (DT * self.config.frame_skip))),
         }
-        self.single_observation_space = observation_space()
+        self.single_observation_space = observation_space(self.config)
         self.single_action_space = action_space(self.config.actions)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -88,7 +112,7 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
         """Start every lane, or with options={"reset_mask": bool [B]} the next episode of some lanes.
 
         Returns:
-            Observations [B, O], and {} (torch_api: {"next_obs": the same}).
+            Observations [B, …], and {} (torch_api: {"next_obs": the same}).
 
         Raises:
             UserError: a list of seeds of the wrong length, a mask of the wrong shape or dtype or together with a seed.
@@ -113,7 +137,7 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
             actions: [B, …] as action_space says, numpy or tensor.
 
         Returns:
-            obs [B, O], reward [B], terminated [B], truncated [B], info.
+            obs [B, …], reward [B], terminated [B], truncated [B], info.
 
         Raises:
             UserError: before the first reset; actions of the wrong shape or dtype, out of range, or not finite.

@@ -6,6 +6,7 @@ change a bit. `sim.decide` is the reference that tests hold this equal to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
@@ -203,29 +204,38 @@ def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "drivetrain-kernel")
 
 
-def _run(kernel: Any, cars: int, *args: Any) -> None:
-    """Calls a kernel on all cars, cut into one part a thread; the calling thread does the first part itself."""
-    parts = max(1, min(torch.get_num_threads(), cars // MIN_SHARE))
-    edges = [cars * k // parts for k in range(parts + 1)]
-    rest = [_threads(parts - 1).submit(kernel, edges[k], edges[k + 1], *args) for k in range(1, parts)]
-    kernel(0, edges[1], *args)
+def share_out(kernel: Any, count: int, args: tuple, own: Sequence[Any] | None = None, least: int = MIN_SHARE) -> None:
+    """Calls a kernel on 0 to count, cut into one part a thread; the calling thread does the first part itself.
+
+    Args:
+        kernel: (first, behind the last, [what is the thread's own], *args).
+        count: cars.
+        args: for all parts.
+        own: for every thread, something that no other uses.
+        least: cars that make a second thread worth its wake-up.
+    """
+    parts = max(1, min(torch.get_num_threads(), count // least))
+    edges = [count * k // parts for k in range(parts + 1)]
+    calls = [(edges[k], edges[k + 1], *(() if own is None else (own[k],)), *args) for k in range(parts)]
+    rest = [_threads(parts - 1).submit(kernel, *call) for call in calls[1:]]
+    kernel(*calls[0])
     for part in rest:
         part.result()
 
 
 def observe(world: World, cars: Cars, out: Array) -> None:
     """Writes the observations of all cars into out [B, OBS_SIZE]."""
-    _run(_observe, len(out), world, cars, out)
+    share_out(_observe, len(out), (world, cars, out))
 
 
 def decide(world: World, start: Start, cars: Cars, lanes: Lanes, out: Result, controls: Array, rules: tuple) -> None:
     """One decision of all cars under controls [B, 3], and a new episode where one ended; memory is changed in place."""
-    _run(_decide, len(controls), world, start, cars, lanes, out, controls, rules)
+    share_out(_decide, len(controls), (world, start, cars, lanes, out, controls, rules))
 
 
 def restart(start: Start, cars: Cars, lanes: Lanes, done: Array, seed: int) -> None:
     """The next episode of the lanes done [B] bool; memory is changed in place."""
-    _run(_restart_all, len(done), start, cars, lanes, done, seed)
+    share_out(_restart_all, len(done), (start, cars, lanes, done, seed))
 
 
 def warm() -> None:

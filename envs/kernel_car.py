@@ -54,6 +54,8 @@ class World(NamedTuple):
     num_tiles: Array
     centre: Array
     normal: Array
+    beta: Array
+    kerb: Array
     corners: Array
     planes: Array
     cell: Array

@@ -14,20 +14,23 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box
+from gymnasium.spaces import Space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import kernel
 from .actions import DISCRETE, action_space, check_action, to_controls
-from .errors import UserError, nearest
-from .observe import OBS_LIMIT, OBS_SIZE
+from .errors import UserError
+from .paint import Paint
+from .sight import look_fast, observation_space
+from .sim import SimConfig
 from .spec import CAR, DT, RULES
 from .state import CarState
+from .task import sim_config, task_of
 from .track import Centreline, Tracks, build_tracks, centreline_from_points
+from .view import fill, process, push
 
-OBS = ("state", "pixels")
-"""observations the original can give"""
+NOT_HERE = ("lap_rule", "indicators")
+"""of a task: the original has its own"""
 INSTALL = 'pip install "gymnasium[box2d]"'
 
 
@@ -40,10 +43,13 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
     stream.
 
     Args:
-        obs: "state" (float32 [OBS_SIZE], see drivetrain.envs.observe) or "pixels" (uint8 [96, 96, 3], its own picture).
+        obs: "state" (float32 [OBS_SIZE], see drivetrain.envs.observe), "lidar" (float32 [8 + beams], see
+            drivetrain.envs.lidar) or "pixels" (uint8 [H, W, C·k]: its own picture, see drivetrain.envs.view).
         actions: "continuous", "pedals", "discrete" or "macro" (see drivetrain.envs.actions).
         frame_skip: frames an action is held for.
         render_mode: None, "human", "rgb_array" or "state_pixels", as the original takes it.
+        domain_randomize: other colours in every episode, as the original takes it.
+        picture, picture_size, crop, frame_stack, beams, beam_range: see drivetrain.envs.gym_single.RacingEnv.
 
     Raises:
         UserError: unknown argument, or Box2D or pygame missing.
@@ -54,32 +60,47 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
     core: Any
     """the original environment, an instance of gymnasium.envs.box2d.car_racing.CarRacing"""
 
-    def __init__(
-        self, obs: str = "state", actions: str = "continuous", frame_skip: int = 1, render_mode: str | None = None
+    def __init__(  # noqa: PLR0913  (those of RacingEnv)
+        self,
+        obs: str = "state",
+        actions: str = "continuous",
+        frame_skip: int = 1,
+        render_mode: str | None = None,
+        domain_randomize: bool = False,
+        picture: str = "rgb",
+        picture_size: int = 96,
+        crop: bool = False,
+        frame_stack: int = 1,
+        beams: int = 19,
+        beam_range: float = 40.0,
     ) -> None:
-        if obs == "lidar":
-            raise UserError("obs='lidar' is not built yet", allowed=OBS, fix='use obs="state"')
-        if obs not in OBS:
-            close = nearest(str(obs), OBS)
-            raise UserError("unknown observation", got=repr(obs), allowed=OBS, fix=close and f"did you mean {close!r}?")
-        if isinstance(frame_skip, bool) or not isinstance(frame_skip, int) or frame_skip < 1:
-            raise UserError("frame_skip is no positive whole number", got=repr(frame_skip), allowed="1 or more")
-        self.action_space = action_space(actions)
-        self.core = _make_core(render_mode)
-        self.obs_name, self.actions, self.frame_skip, self.render_mode = obs, actions, frame_skip, render_mode
-        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / (DT * frame_skip)))}
-        self.observation_space = (
-            self.core.observation_space if obs == "pixels" else Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
+        self.config = sim_config(
+            obs=obs,
+            actions=actions,
+            frame_skip=frame_skip,
+            picture=picture,
+            picture_size=picture_size,
+            crop=crop,
+            domain_randomize=domain_randomize,
+            frame_stack=frame_stack,
+            beams=beams,
+            beam_range=beam_range,
         )
-        kwargs = {"obs": obs, "actions": actions, "frame_skip": frame_skip}
+        self.action_space: Space[Any] = action_space(self.config.actions)
+        self.observation_space: Space[Any] = observation_space(self.config)
+        self.core = _make_core(render_mode, self.config.domain_randomize)
+        self.actions, self.frame_skip, self.render_mode = self.config.actions, self.config.frame_skip, render_mode
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1 / (DT * self.frame_skip)))}
         self.spec = EnvSpec(
             "drivetrain/Original-v0",
             entry_point="drivetrain.envs.original:OriginalEnv",
             reward_threshold=900.0,
             disable_env_checker=True,
             order_enforce=False,
-            kwargs={**kwargs, "render_mode": render_mode},
+            kwargs={**_arguments(self.config), "render_mode": render_mode},
         )
+        self._pictures = self.config.obs == "pixels"
+        self._stack: tuple[int, Tensor] | None = None  # pictures of the decisions so far, and the frame of the newest
         self._line: Centreline | None = None
         self._tracks: Tracks | None = None
         self._frames = 0
@@ -91,10 +112,18 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         # on the instance: other environments of this class, and the class itself, stay as they are
         self.core._render = self._render_if_wanted
 
+    @classmethod
+    def of(cls, config: SimConfig, render_mode: str | None = None) -> OriginalEnv:
+        """The original with the observations and actions of a simulator; its lap rule and indicators are its own."""
+        return cls(**_arguments(config), render_mode=render_mode)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Start on Gymnasium's track of the seed, or on the next of its random stream."""
+        """Start on Gymnasium's track of the seed, or on the next of its random stream.
+
+        options={"randomize": False} keeps the colours of the episode before, where domain_randomize is on.
+        """
         self.restart(seed, options)
         return self.observation(), {}
 
@@ -130,13 +159,19 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
 
     def restart(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """reset() without an observation."""
-        self._drawing = self.obs_name == "pixels"
+        self._drawing = self._pictures
         self.core.reset(seed=seed, options=options)
         # one stream of random numbers: the original's
         self._np_random, self._np_random_seed = self.core._np_random, self.core._np_random_seed
         self._line, self._tracks = centreline_from_points(np.asarray(self.core.track)), None
         self._frames, self._visited_count = 0, -1
-        self._controls = np.zeros(3)
+        self._controls, self._stack = np.zeros(3), None
+
+    def restart_in(self, paint: Paint, seed: int) -> None:
+        """restart() on the track of the seed in given colours (row 0 of paint), whatever its random stream says."""
+        colours = (paint.road, paint.grass, paint.patch)
+        self.core.road_color, self.core.bg_color, self.core.grass_color = (c[0].double().numpy() for c in colours)
+        self.restart(seed, {"randomize": False})
 
     def advance(self, controls: NDArray[np.float64]) -> tuple[float, bool, bool, dict[str, Any]]:
         """Hold controls [3] (steer -1 left to 1 right, gas, brake) for frame_skip frames, without an observation.
@@ -148,24 +183,32 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         info: dict[str, Any] = {}
         for frame in range(self.frame_skip):
             last = frame == self.frame_skip - 1 or self._frames == RULES.time_limit - 1
-            self._drawing = self.obs_name == "pixels" and last
+            self._drawing = self._pictures and last
             _, reward, terminated, _, info = self.core.step(controls)
             total += float(reward)
             self._frames += 1
             truncated = self._frames >= RULES.time_limit
             if terminated or truncated:
                 break
-        if terminated and self.obs_name == "pixels" and not self._drawing:
+        if terminated and self._pictures and not self._drawing:
             self._draw_late()
         self._controls = controls
         return total, bool(terminated), truncated, info
 
     def observation(self) -> NDArray[Any]:
-        """What the agent sees now: the state vector [OBS_SIZE] or the picture [96, 96, 3]."""
-        if self.obs_name == "pixels":
-            picture: NDArray[Any] = self.core.state
-            return picture
-        return observe_fast(self.tracks, self.car_state())[0].numpy()
+        """What the agent sees now. Pictures are stacked as often as this is asked for, once a decision."""
+        if not self._pictures:
+            return look_fast(self.tracks, self.car_state().map(Tensor.contiguous), self.config)[0].numpy()
+        if self._stack is None or self._stack[0] != self._frames:
+            picture = process(torch.from_numpy(self.core.state)[None], self.config)
+            if self._stack is None:
+                self._stack = self._frames, fill(picture, self.config.frame_stack)
+            elif self.config.frame_stack == 1:
+                self._stack = self._frames, picture
+            else:
+                self._stack = self._frames, push(self._stack[1], picture)
+        seen: NDArray[Any] = self._stack[1][0].numpy()
+        return seen
 
     @property
     def frames(self) -> int:
@@ -207,11 +250,8 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         self.core.reward = after
 
 
-def make(
-    obs: str = "state", actions: str = "continuous", frame_skip: int = 1, render_mode: str | None = None
-) -> OriginalEnv:
-    """The real CarRacing-v3 with our observations, action sets and frame skip: see OriginalEnv."""
-    return OriginalEnv(obs, actions, frame_skip, render_mode)
+def _arguments(config: SimConfig) -> dict[str, Any]:
+    return {name: value for name, value in task_of(config).items() if name not in NOT_HERE}
 
 
 def controls_of(actions: str, action: Tensor) -> NDArray[np.float64]:
@@ -220,14 +260,6 @@ def controls_of(actions: str, action: Tensor) -> NDArray[np.float64]:
         # 0.2 and 0.8 rounded to float32 would not move exactly like the original's own five actions
         return np.array(DISCRETE)[action.numpy()]
     return to_controls(actions, action).double().numpy()
-
-
-def observe_fast(tracks: Tracks, state: CarState) -> Tensor:
-    """observe() [B, OBS_SIZE] for cars on the CPU, by the compiled kernel: for few cars ten times less work."""
-    obs = torch.empty(len(state.heading), OBS_SIZE)
-    cars = kernel.views(state.map(Tensor.contiguous), kernel.Cars)
-    kernel.observe(kernel.views(tracks, kernel.World), cars, obs.numpy())
-    return obs
 
 
 def read_states(envs: Sequence[OriginalEnv], max_tiles: int) -> CarState:
@@ -311,7 +343,7 @@ def _controls(envs: Sequence[OriginalEnv]) -> Tensor:
     return torch.from_numpy(np.array([env._controls for env in envs], np.float32))
 
 
-def _make_core(render_mode: str | None) -> Any:
+def _make_core(render_mode: str | None, domain_randomize: bool) -> Any:
     try:
         from gymnasium.envs.box2d.car_racing import CarRacing
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
@@ -319,4 +351,4 @@ def _make_core(render_mode: str | None) -> Any:
     allowed = [None, *CarRacing.metadata["render_modes"]]
     if render_mode not in allowed:
         raise UserError("unknown render_mode", got=repr(render_mode), allowed=allowed)
-    return CarRacing(render_mode=render_mode, continuous=True)
+    return CarRacing(render_mode=render_mode, continuous=True, domain_randomize=domain_randomize)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,11 @@ class Paint:
         """Rows at index [K] int64, as a record of K cars."""
         return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def where(self, mask: Tensor, other: Paint) -> Paint:
+        """Rows of self where mask [B], else rows of other."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return Paint(**{k: torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for k, (a, b) in pairs.items()})
+
 
 def plain(lane: Tensor) -> Paint:
     """The colours of CarRacing-v3 for lanes [B]."""
@@ -47,6 +53,15 @@ def plain(lane: Tensor) -> Paint:
         torch.tensor(colour, device=lane.device).repeat(len(lane), 1) for colour in (ROAD, GRASS, PATCH)
     )
     return Paint(road, grass, patch, score=torch.full_like(lane, WRITTEN))
+
+
+def random_colours(rng: np.random.Generator) -> Paint:
+    """One car's colours, drawn from a random stream as CarRacing-v3 with domain_randomize draws them."""
+    road, grass = rng.uniform(DARKEST, LIGHTEST, size=3), rng.uniform(DARKEST, LIGHTEST, size=3)
+    patch = grass.copy()
+    patch[rng.integers(3)] += LIGHTER
+    rows = (torch.tensor(colour, dtype=torch.float32)[None] for colour in (road, grass, patch))
+    return Paint(*rows, score=torch.full((1,), WRITTEN))
 
 
 def paint(seed: int, lane: Tensor, episode: Tensor, domain_randomize: bool, random_indicators: bool) -> Paint:

@@ -271,7 +271,7 @@ class Sim:
             self.state = fresh.where(done, self.state)
             kept = {f.name: torch.where(done, 0, getattr(self.lanes, f.name)) for f in fields(Lanes)}
             self.lanes = Lanes(**kept | {"episode": episode})
-        self.paint = self._paint()
+        self.paint = self._paint().where(done, self.paint)
         return self.eyes.reopen(self.tracks, self.state, self.paint, done, next_obs)
 
     def restart(self, lanes: Tensor) -> Tensor:

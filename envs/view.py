@@ -81,7 +81,7 @@ def grey(picture: Tensor) -> Tensor:
 def shrink(picture: Tensor, rows: int, columns: int) -> Tensor:
     """uint8 [B, rows, columns, C], area averages of uint8 [B, H, W, C], rounded."""
     down, across = (
-        _shares(there, here).to(picture.device)
+        size_shares(there, here).to(picture.device)
         for there, here in ((picture.shape[1], rows), (picture.shape[2], columns))
     )
     small = torch.einsum("rh,bhwc,kw->brkc", down, picture.to(torch.float32), across)
@@ -112,7 +112,7 @@ def fill(picture: Tensor, frame_stack: int) -> Tensor:
 
 
 @cache
-def _shares(there: int, here: int) -> Tensor:
+def size_shares(there: int, here: int) -> Tensor:
     """[here, there] share of every old pixel in a new one, where `there` pixels are averaged into `here`."""
     edges = torch.arange(here + 1, dtype=torch.float64) * there / here
     old = torch.arange(there, dtype=torch.float64)

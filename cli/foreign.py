@@ -1,0 +1,188 @@
+"""Any Gymnasium environment that draws itself, as a scene."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+
+from drivetrain.envs.errors import UserError, nearest
+from drivetrain.scenes import ORIGINAL, RACING, titles_of
+
+if TYPE_CHECKING:
+    from drivetrain.drivers import Driver
+
+__all__ = ["GymScene", "check_environment"]
+
+T = TypeVar("T")
+USUAL_FPS = 30  # where an environment does not say
+LONGEST = 10_000  # frames of an episode that has no time limit
+EXIT_ENVIRONMENT = 5
+
+
+def check_environment(name: str) -> str:
+    """The environment behind a name: "racing", "CarRacing-v3" (the original), or a registered id that can be drawn.
+
+    Raises:
+        UserError: unknown, or it has no picture.
+    """
+    if name in (RACING, "drivetrain/Racing-v0"):
+        return RACING
+    if name == ORIGINAL:
+        return name
+    spec = _spec(name)
+    with contextlib.suppress(Exception):  # making it will say what is missing
+        creator: Any = spec.entry_point
+        if isinstance(creator, str):
+            creator = load_env_creator(creator)
+        modes = getattr(creator, "metadata", {}).get("render_modes")
+        if modes is not None and "rgb_array" not in modes:
+            raise _NoPicture
+    return name
+
+
+class GymScene:
+    """A driver in an environment that is not ours, drawn by that environment.
+
+    Args:
+        name: a registered id, from `check_environment`.
+        driver: who acts: random, or a run whose observations and actions are those of the environment.
+
+    Raises:
+        UserError: the environment cannot be made or drawn here, or the driver does not fit it (2); it failed (5).
+    """
+
+    def __init__(self, name: str, driver: Driver) -> None:
+        self._name = name
+        self._env = _make(name)
+        try:
+            self._act = _actions_of(driver, name, self._env)
+            self._drawn = self._probe()
+        except BaseException:
+            self.close()
+            raise
+        self.titles = titles_of(driver, name)
+        rate = float(self._env.metadata.get("render_fps") or USUAL_FPS)
+        self.fps = Fraction(rate).limit_denominator(100) if 0 < rate <= 1000 else Fraction(USUAL_FPS)
+        self.score, self.frames = 0.0, 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """px, (width, height) of the pictures."""
+        return self._drawn.shape[1], self._drawn.shape[0]
+
+    def play(self, seed: int) -> Iterator[None]:
+        """Plays the episode of a seed; stops after each step."""
+        env = self._env
+        obs, _ = self._safely(lambda: env.reset(seed=seed))
+        env.action_space.seed(seed % 2**32)
+        self.score, self.frames = 0.0, 0
+        done = False
+        while not done and self.frames < LONGEST:
+            action = self._act(obs)
+            obs, reward, terminated, truncated, _ = self._safely(lambda action=action: env.step(action))
+            self.score += float(reward)
+            self.frames += 1
+            done = terminated or truncated
+            yield
+
+    def picture(self) -> np.ndarray:
+        """uint8 [height, width, 3] of the step just played."""
+        self._drawn = self._safely(lambda: _as_picture(self._env.render()))
+        return self._drawn
+
+    def close(self) -> None:
+        """Let go of the environment."""
+        with contextlib.suppress(Exception):  # its own clean-up must not cost us the film
+            self._env.close()
+
+    def _probe(self) -> np.ndarray:
+        """The first picture: whether there are pictures at all shows only here."""
+        try:
+            with _no_devices():
+                self._env.reset(seed=0)
+                return _as_picture(self._env.render())
+        except Exception as error:
+            raise UserError(f"the environment {self._name} cannot be drawn here", got=_said(error)) from error
+
+    def _safely(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except Exception as error:
+            what = f"the environment {self._name} failed"
+            raise UserError(what, got=_said(error), code=EXIT_ENVIRONMENT) from error
+
+
+def _spec(name: str) -> EnvSpec:
+    try:
+        return gymnasium.spec(name)
+    except Exception as error:
+        known = [RACING, *registry]
+        versions = sorted(x for x in known if x.rpartition("-v")[0] == name.rpartition("-v")[0] or x.startswith(f"{name}-v"))
+        near = versions[-1] if versions else nearest(name, known)
+        fix = f"did you mean {near}?" if near else "name a Gymnasium environment, such as CartPole-v1"
+        raise UserError("unknown environment", got=name, fix=fix) from error
+
+
+def _make(name: str) -> gymnasium.Env[Any, Any]:
+    try:
+        return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+    except Exception as error:
+        raise UserError(f"the environment {name} cannot be made here", got=_said(error)) from error
+
+
+def _actions_of(driver: Driver, name: str, env: gymnasium.Env[Any, Any]) -> Callable[[Any], Any]:
+    """From an observation to an action."""
+    if driver.key == "random":
+        return lambda _obs: env.action_space.sample()
+    if driver.key == "expert":
+        raise UserError(f"the expert cannot play {name}", allowed=f"{RACING}, {ORIGINAL}", fix="take random, or a run")
+    from drivetrain.agents import load
+    from drivetrain.envs.actions import action_space
+    from drivetrain.envs.sight import observation_space
+
+    spaces = observation_space(driver.sim_config), action_space(driver.sim_config.actions)
+    there = env.observation_space, env.action_space
+    for what, ours, theirs in zip(("observations", "actions"), spaces, there, strict=True):
+        if ours != theirs:
+            fix = f"film it on --env {RACING} or {ORIGINAL}"
+            raise UserError(f"the {what} of {driver.name} are not those of {name}", got=ours, allowed=str(theirs), fix=fix)
+    checkpoint = Path(driver.key)
+    agent = load(checkpoint.parent.parent, str(driver.step))
+    return lambda obs: agent.predict(obs, deterministic=True)[0]
+
+
+def _as_picture(drawn: object) -> np.ndarray:
+    """uint8 [height, width, 3] of what render() gave.
+
+    Raises:
+        TypeError: that is no picture.
+    """
+    picture = np.asarray(drawn)
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or picture.dtype != np.uint8:
+        raise TypeError(f"render() gave {type(drawn).__name__}, no picture [height, width, 3]")
+    return picture[:, :, :3]
+
+
+@contextlib.contextmanager
+def _no_devices() -> Iterator[None]:
+    """SDL, which many environments draw with, looks for a screen and a sound card once; it is to find none."""
+    names = [name for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER") if name not in os.environ]
+    os.environ.update(dict.fromkeys(names, "dummy"))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
