@@ -1,7 +1,7 @@
 """Films: pictures in, one mp4 or gif out, complete or not there at all.
 
-A film is written under a hidden name beside its own, ``.NAME.PID.part``, and renamed when it is whole. A process that is
-killed can leave such a part behind, never a broken film; the next film of that name removes it.
+A film is written under a hidden name beside its own, ``.NAME.PID.part``, and renamed when it is whole. A process that
+is killed can leave such a part behind, never a broken film; the next film of that name removes it.
 """
 
 from __future__ import annotations

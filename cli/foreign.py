@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -37,14 +38,10 @@ def check_environment(name: str) -> str:
         return RACING
     if name == ORIGINAL:
         return name
-    spec = _spec(name)
-    with contextlib.suppress(Exception):  # making it will say what is missing
-        creator: Any = spec.entry_point
-        if isinstance(creator, str):
-            creator = load_env_creator(creator)
-        modes = getattr(creator, "metadata", {}).get("render_modes")
-        if modes is not None and "rgb_array" not in modes:
-            raise _NoPicture
+    modes = _render_modes(_spec(name))
+    if modes is not None and "rgb_array" not in modes:
+        got = ", ".join(map(str, modes)) or "no render modes"
+        raise UserError(f"the environment {name} cannot be rendered", got=got, allowed="one with rgb_array")
     return name
 
 
@@ -52,7 +49,8 @@ class GymScene:
     """A driver in an environment that is not ours, drawn by that environment.
 
     Args:
-        name: a registered id, from `check_environment`.
+        name: a registered id, from `check_environment`. A program with a window opens it first: SDL looks for a
+            screen once, and here it is told that there is none.
         driver: who acts: random, or a run whose observations and actions are those of the environment.
 
     Raises:
@@ -69,8 +67,7 @@ class GymScene:
             self.close()
             raise
         self.titles = titles_of(driver, name)
-        rate = float(self._env.metadata.get("render_fps") or USUAL_FPS)
-        self.fps = Fraction(rate).limit_denominator(100) if 0 < rate <= 1000 else Fraction(USUAL_FPS)
+        self.fps = _rate(self._env.metadata.get("render_fps"))
         self.score, self.frames = 0.0, 0
 
     @property
@@ -100,7 +97,7 @@ class GymScene:
 
     def close(self) -> None:
         """Let go of the environment."""
-        with contextlib.suppress(Exception):  # its own clean-up must not cost us the film
+        with contextlib.suppress(Exception), _pygame_stays():  # its own clean-up must not cost us the film
             self._env.close()
 
     def _probe(self) -> np.ndarray:
@@ -125,10 +122,22 @@ def _spec(name: str) -> EnvSpec:
         return gymnasium.spec(name)
     except Exception as error:
         known = [RACING, *registry]
-        versions = sorted(x for x in known if x.rpartition("-v")[0] == name.rpartition("-v")[0] or x.startswith(f"{name}-v"))
+        family = name.rpartition("-v")[0] or name
+        versions = sorted(x for x in known if x.rpartition("-v")[0] == family)
         near = versions[-1] if versions else nearest(name, known)
         fix = f"did you mean {near}?" if near else "name a Gymnasium environment, such as CartPole-v1"
         raise UserError("unknown environment", got=name, fix=fix) from error
+
+
+def _render_modes(spec: EnvSpec) -> list[str] | None:
+    """What the class behind an id says it can render; None where it does not say."""
+    try:
+        creator: Any = spec.entry_point
+        if isinstance(creator, str):
+            creator = load_env_creator(creator)
+        return list(creator.metadata["render_modes"])
+    except Exception:  # making it will say what is missing
+        return None
 
 
 def _make(name: str) -> gymnasium.Env[Any, Any]:
@@ -152,8 +161,8 @@ def _actions_of(driver: Driver, name: str, env: gymnasium.Env[Any, Any]) -> Call
     there = env.observation_space, env.action_space
     for what, ours, theirs in zip(("observations", "actions"), spaces, there, strict=True):
         if ours != theirs:
-            fix = f"film it on --env {RACING} or {ORIGINAL}"
-            raise UserError(f"the {what} of {driver.name} are not those of {name}", got=ours, allowed=str(theirs), fix=fix)
+            what, fix = f"the {what} of {driver.name} are not those of {name}", f"take --env {RACING} or {ORIGINAL}"
+            raise UserError(what, got=_short(ours), allowed=_short(theirs), fix=fix)
     checkpoint = Path(driver.key)
     agent = load(checkpoint.parent.parent, str(driver.step))
     return lambda obs: agent.predict(obs, deterministic=True)[0]
@@ -181,6 +190,33 @@ def _no_devices() -> Iterator[None]:
     finally:
         for name in names:
             del os.environ[name]
+
+
+@contextlib.contextmanager
+def _pygame_stays() -> Iterator[None]:
+    """Environments that draw with pygame shut down all of it when they close: fonts and windows that are ours, too."""
+    pygame: Any = sys.modules.get("pygame")
+    if pygame is None:
+        yield
+        return
+    kept = pygame.quit, pygame.display.quit
+    pygame.quit = pygame.display.quit = lambda: None
+    try:
+        yield
+    finally:
+        pygame.quit, pygame.display.quit = kept
+
+
+def _rate(fps: object) -> Fraction:
+    """Pictures a second, from what an environment's metadata say."""
+    if isinstance(fps, (int, float)) and 0.1 <= fps <= 1000:
+        return Fraction(fps).limit_denominator(100)
+    return Fraction(USUAL_FPS)
+
+
+def _short(space: object) -> str:
+    text = " ".join(str(space).split())  # a Box with many numbers is printed in several lines
+    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _said(error: Exception) -> str:

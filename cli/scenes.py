@@ -74,7 +74,8 @@ class RaceScene:
 
     def play(self, seed: int) -> Iterator[None]:
         """Plays the episode of a seed; stops after each frame."""
-        for self._seen in self._drive.episode(seed):
+        for seen in self._drive.episode(seed):
+            self._seen = seen
             yield
 
     def picture(self) -> np.ndarray:
