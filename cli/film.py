@@ -23,11 +23,11 @@ try:
 except ImportError:  # no flock on this system: parts left behind by a kill stay until somebody removes them
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FORMATS", "GIF_FPS", "Film", "check_target", "copies", "film_rate", "sweep_parts"]
+__all__ = ["FORMATS", "Film", "check_target", "copies", "film_rate", "sweep_parts"]
 
 FORMATS = ("mp4", "gif")
-GIF_FPS = 25
-"""pictures a second, the most a gif gets: viewers show faster ones slowly"""
+MP4_FPS, GIF_FPS = 60, 25
+"""pictures a second, the most a film gets: screens show no more, and viewers show a faster gif slowly"""
 EXIT_STORAGE = 6
 
 
@@ -37,13 +37,15 @@ def check_target(out: str) -> Path:
     Raises:
         UserError: another kind of file, a folder that is missing or cannot be written, a folder of that name.
     """
+    if "\0" in out:
+        raise UserError("unsuitable name for a film", got=repr(out), fix="choose another --out")
     path = Path(out).expanduser()
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise UserError("unknown kind of film", got=out or "nothing", allowed=tuple(f"NAME.{x}" for x in FORMATS))
     try:
         taken, there = path.is_dir(), path.parent.is_dir()
-    except (OSError, ValueError) as error:  # a name too long, or with a zero byte in it
-        raise UserError("unsuitable name for a film", got=repr(out), fix="choose another --out") from error
+    except OSError as error:  # a name too long
+        raise UserError("unsuitable name for a film", got=error.strerror, fix="choose another --out") from error
     if taken:
         raise UserError(f"{path} is a folder", fix="name a file in it, such as " + str(path / "drive.mp4"))
     if not there:
@@ -56,10 +58,10 @@ def check_target(out: str) -> Path:
 def film_rate(kind: str, wanted: Fraction) -> Fraction:
     """Pictures a second that a kind of film can have, the wanted number or the next below it.
 
-    A gif counts the time of a picture in whole hundredths of a second, and at most GIF_FPS of them are shown in time.
+    A gif counts the time of a picture in whole hundredths of a second.
     """
     if kind != "gif":
-        return wanted
+        return min(wanted, Fraction(MP4_FPS))
     return Fraction(100, math.ceil(100 / min(wanted, Fraction(GIF_FPS))))
 
 

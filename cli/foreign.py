@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,7 +85,7 @@ class GymScene:
         done = False
         while not done and self.frames < LONGEST:
             action = self._act(obs)
-            obs, reward, terminated, truncated, _ = self._safely(lambda action=action: env.step(action))
+            obs, reward, terminated, truncated, _ = self._safely(partial(env.step, action))
             self.score += float(reward)
             self.frames += 1
             done = terminated or truncated

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["ORIGINAL", "RACING", "RaceScene", "Scene"]
 
 RACING, ORIGINAL = "racing", "CarRacing-v3"
-SMALLEST = (160, 120)
-"""px, width and height below which the viewer does not draw"""
 
 
 class Scene(Protocol):
@@ -25,8 +23,14 @@ class Scene(Protocol):
 
     titles: tuple[str, ...]  # who drives where, from the longest way of saying it to the shortest
     fps: Fraction  # frames in a second of the environment's time
-    score: float  # of the episode so far
-    frames: int  # of the episode so far
+
+    @property
+    def score(self) -> float:
+        """Of the episode so far."""
+
+    @property
+    def frames(self) -> int:
+        """Of the episode so far."""
 
     def play(self, seed: int) -> Iterator[None]:
         """Plays the episode of a seed; stops after each frame, when `picture` shows it."""
@@ -39,25 +43,26 @@ class Scene(Protocol):
 
 
 class RaceScene:
-    """A driver on the road, in the simulator or in the original, drawn by the viewer.
+    """A driver on the road, in the simulator or in the original.
 
     Args:
         driver: who drives.
         env_name: "racing" or "CarRacing-v3".
-        size: px, (width, height) of the pictures; drawn larger where the viewer needs that.
+        size: px, (width, height) of the viewer's pictures.
+        pixels: instead of the viewer's, the picture that CarRacing-v3 gives to its driver: in grey, cropped or smaller
+            where this driver sees it so.
 
     Raises:
-        UserError: the driver's weights are damaged; the original without Box2D; no pygame.
+        UserError: the driver's weights are damaged; the original without Box2D; no pygame; a size too small.
     """
 
-    def __init__(self, driver: Driver, env_name: str, size: tuple[int, int]) -> None:
+    def __init__(self, driver: Driver, env_name: str, size: tuple[int, int], pixels: bool = False) -> None:
         from drivetrain.drive import Drive
         from drivetrain.envs.spec import DT
         from drivetrain.envs.viewer import Viewer
 
         self._drive = Drive(driver, env_name)
-        larger = max(1.0, SMALLEST[0] / size[0], SMALLEST[1] / size[1])
-        self._viewer = Viewer((round(larger * size[0]), round(larger * size[1])))
+        self._viewer = None if pixels else Viewer(size)
         self._seen: tuple[Tracks, CarState] | None = None
         self.titles = titles_of(driver, env_name)
         self.fps = Fraction(round(1 / DT))
@@ -81,11 +86,30 @@ class RaceScene:
     def picture(self) -> np.ndarray:
         """uint8 [height, width, 3] of the frame just played."""
         assert self._seen is not None, "nothing was played yet"
-        return self._viewer.frame(*self._seen)
+        return self._pixels(*self._seen) if self._viewer is None else self._viewer.frame(*self._seen)
 
     def close(self) -> None:
         """Let go of the environment."""
         self._drive.close()
+
+    def _pixels(self, tracks: Tracks, state: CarState) -> np.ndarray:
+        import torch
+
+        from drivetrain.envs.paint import plain
+        from drivetrain.envs.picture import draw
+        from drivetrain.envs.view import PALETTE, process
+
+        core = getattr(self._drive.env, "core", None)
+        if core is None:
+            drawn = draw(tracks, state, plain(state.track))
+        else:  # the original's own picture
+            drawn = torch.from_numpy(type(core)._render(core, "state_pixels"))[None]
+        task = self._drive.driver.sim_config
+        if task.obs == "pixels":
+            drawn = process(drawn, task)
+        if task.obs == "pixels" and task.picture == "palette":
+            drawn = torch.tensor(PALETTE, dtype=torch.uint8)[drawn[..., 0].long()]
+        return drawn[0].expand(*drawn.shape[1:3], 3).numpy()
 
 
 def titles_of(driver: Driver, env_name: str) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """The commands `record` and `watch`: films complete or not at all, and a window that obeys its keys."""
 
+import itertools
 import json
+import os
+import subprocess
 import sys
-from dataclasses import replace
 
 import av
 import numpy as np
@@ -13,8 +15,8 @@ from drivetrain.agents.evaluate import play_twin, scripted_actor
 from drivetrain.drive import Drive
 from drivetrain.drivers import find_driver
 from drivetrain.envs.gym_single import RacingEnv
-from drivetrain.envs.viewer import load_pygame
-from drivetrain.film import Film
+from drivetrain.envs.original import OriginalEnv
+from drivetrain.envs.viewer import Viewer, load_pygame
 from drivetrain.main import main
 
 SMALL = ["--size", "160x120"]
@@ -34,8 +36,8 @@ def decoded(path):
         return pictures, stream.codec_context, float(stream.average_rate)
 
 
-@pytest.fixture(scope="module")
-def short_lap():
+@pytest.fixture
+def short_lap(monkeypatch):
     """Only the first frames of each episode, so that a test is quick."""
     whole = Drive.episode
 
@@ -43,10 +45,7 @@ def short_lap():
         for tracks_and_state, _ in zip(whole(self, seed), range(30), strict=False):
             yield tracks_and_state
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(Drive, "episode", first_frames)
-    yield
-    patch.undo()
+    monkeypatch.setattr(Drive, "episode", first_frames)
 
 
 def test_a_film_of_a_whole_lap_has_a_picture_per_frame_and_the_score_of_evaluate(capsys, tmp_path):
@@ -73,10 +72,28 @@ def test_gif_films_of_several_episodes_in_both_worlds(capsys, tmp_path, env):
     assert code == 0
     assert len(told["scores"]) == 2
     pictures, codec, rate = decoded(out)
-    assert len(pictures) == told["frames"] == 60
-    assert (codec.name, rate) == ("gif", 50.0)
-    # green grass in the corner of the first picture: colours survive the palette
+    # two episodes of 30 frames; a gif has 25 pictures a second, so it shows every other one
+    assert len(pictures) == told["frames"] == 30
+    assert told["seconds"] == pytest.approx(30 / 25)
+    assert (codec.name, rate) == ("gif", 25.0)
+    # green grass at the left edge of the first picture: colours survive the palette
     assert np.argmax(pictures[0][60, 3]) == 1
+
+
+@pytest.mark.usefixtures("short_lap")
+@pytest.mark.golden
+def test_a_film_shows_what_the_viewer_draws(capsys, tmp_path):
+    # with sides divisible by 16 the encoder pads nothing
+    out = tmp_path / "drive.mp4"
+    assert run(capsys, "record", "expert", "--out", str(out), "--seed", "3", "--size", "320x240")[0] == 0
+    pictures = decoded(out)[0]
+    drive, viewer = Drive(find_driver("expert")), Viewer((320, 240))
+    for shown, (tracks, state) in zip(pictures, drive.episode(3), strict=True):
+        drawn = viewer.frame(tracks, state)
+        below = slice(50, None)  # the caption lies above
+        off = np.abs(shown[below].astype(int) - drawn[below]).max(-1) > 48
+        assert off.mean() < 0.01
+        assert shown.mean() > 50, "black"
 
 
 @pytest.mark.usefixtures("short_lap")
@@ -96,8 +113,19 @@ def test_odd_sizes_are_padded_to_even_ones(capsys, tmp_path):
         (["expert", "--out", "film.mp4", "--episodes", "0"], "--episodes"),
         (["expert", "--out", "film.mp4", "--size", "wide"], "WIDTHxHEIGHT"),
         (["expert", "--out", "film.mp4", "--size", "10x10"], "too small"),
-        (["expert", "--out", "film.mp4", "--size", "99999x10"], "too large"),
-        (["expert", "--out", "film.mp4", "--env", "CarRacing"], "CarRacing-v3"),
+        (["expert", "--out", "film.mp4", "--size", "99999x100"], "too large"),
+        (["expert", "--out", "film.mp4", "--size", "100x70"], "too small"),
+        (["expert"] * 9 + ["--out", "film.mp4", "--size", "1600x1200"], "too large"),
+        (["expert"] * 17 + ["--out", "film.mp4"], "too many drivers"),
+        (["expert", "--out", "film.mp4", "--env", "CarRacing"], "did you mean CarRacing-v3"),
+        (["random", "--out", "film.mp4", "--env", "CartPole"], "did you mean CartPole-v1"),
+        (["expert", "--out", "film.mp4", "--env", "CartPole-v1"], "the expert cannot play CartPole-v1"),
+        (["random", "--out", "film.mp4", "--env", "CartPole-v1", "--pixels"], "--pixels"),
+        (["random", "--out", "film.mp4", "--env", "tabular/Blackjack-v0"], "cannot be"),
+        (["expert", "--out", "film.mp4", "--length", "0"], "--length"),
+        (["expert", "--out", "film.mp4", "--start", "-1"], "--start"),
+        (["expert", "nobody", "--out", "film.mp4"], "no such run"),
+        (["--out", "film.mp4"], "WHO is missing"),
         (["nobody", "--out", "film.mp4"], "no such run"),
         (["human", "--out", "film.mp4"], "no such run"),
     ],
@@ -126,24 +154,99 @@ def test_a_folder_in_the_films_place_is_refused(capsys, tmp_path):
     assert "is a folder" in capsys.readouterr().err
 
 
-def film_breaking_off(path):
-    with Film(path, (160, 120)) as film:
-        film.add(np.zeros((120, 160, 3), np.uint8))
-        raise RuntimeError("car lost")
+def test_pygame_and_pygame_ce_together_are_refused_with_the_line_that_mends_it(capsys, tmp_path, monkeypatch):
+    load_pygame.cache_clear()
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: name)
+    assert main(["record", "expert", "--out", str(tmp_path / "film.mp4")]) == 2
+    load_pygame.cache_clear()
+    assert "pip uninstall -y pygame pygame-ce && pip install pygame-ce" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_film_that_breaks_off_leaves_the_older_one_in_place(tmp_path):
-    path = tmp_path / "film.mp4"
-    path.write_bytes(b"older")
-    with pytest.raises(RuntimeError, match="car lost"):
-        film_breaking_off(path)
-    assert path.read_bytes() == b"older"
+@pytest.mark.usefixtures("short_lap")
+def test_several_drivers_are_filmed_side_by_side_until_the_last_has_finished(capsys, tmp_path, monkeypatch):
+    whole = Drive.episode
+
+    def some_frames(self, seed):
+        count = 20 if self.driver.name == "expert" else 10
+        for tracks_and_state, _ in zip(whole(self, seed), range(count), strict=False):
+            yield tracks_and_state
+
+    monkeypatch.setattr(Drive, "episode", some_frames)
+    out = tmp_path / "both.mp4"
+    code, told, _ = run(capsys, "record", "expert", "random", "--out", str(out), "--episodes", "2", *SMALL)
+    assert code == 0
+    assert (told["frames"], len(told["scores"])) == (40, 4)
+    pictures = decoded(out)[0]
+    assert pictures[0].shape == (120, 160 + 4 + 160, 3)  # a line of 4 px between them
+    # of the first episode; random stops after ten pictures and stays in sight
+    moved = [np.abs(a.astype(int) - b).max(-1) > 60 for a, b in itertools.pairwise(pictures[:20])]
+    left, right = (np.array([m[:, side].any() for m in moved]) for side in (slice(160), slice(164, None)))
+    assert left[10:].sum() > 5
+    assert not right[10:].any()
+    assert pictures[19][:, 164:].mean() > 50
+
+
+def test_a_part_of_an_episode_can_be_filmed_and_the_score_is_that_of_the_whole(capsys, tmp_path):
+    whole = play_twin(scripted_actor("expert", "continuous"), [3]).scores
+    out = tmp_path / "part.gif"
+    part = ["--start", "2", "--length", "0.4"]
+    code, told, _ = run(capsys, "record", "expert", "--out", str(out), "--seed", "3", *part, *SMALL)
+    assert code == 0
+    assert told["scores"] == pytest.approx(whole, abs=1e-3)
+    assert (told["frames"], told["seconds"]) == (10, 0.4)  # 0.4 s at 25 pictures a second
+    part = ["--start", "30"]
+    assert main(["record", "expert", "--out", str(tmp_path / "none.mp4"), *part, *SMALL]) == 2
+    assert "nothing was filmed" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["part.gif"]
+
+
+@pytest.mark.usefixtures("short_lap")
+@pytest.mark.parametrize("env", ["racing", "CarRacing-v3"])
+def test_the_picture_of_car_racing_itself_is_filmed_with_large_pixels(capsys, tmp_path, env):
+    out = tmp_path / "pixels.gif"
+    assert run(capsys, "record", "expert", "--out", str(out), "--env", env, "--pixels", "--seed", "3")[0] == 0
+    large = decoded(out)[0][-1]
+    assert large.shape == (288 + 25 + 1, 288, 3)  # three times 96, a caption above, and an even height
+    small = large[25 + 1 : 25 + 288 : 3, 1::3]
+    world = RacingEnv(obs="pixels") if env == "racing" else OriginalEnv(obs="pixels")
+    drive = Drive(find_driver("expert"))
+    obs, _ = world.reset(seed=3)
+    for _ in zip(drive.episode(3), range(29), strict=False):
+        obs, *_ = world.step(drive.env.car_state().controls[0].numpy())
+    off = np.abs(small.astype(int) - obs).max(-1) > 24
+    assert off.mean() < 0.02
+
+
+def test_any_environment_that_renders_is_filmed_at_its_own_speed(capsys, tmp_path):
+    out = tmp_path / "pole.mp4"
+    code, told, _ = run(capsys, "record", "random", "--out", str(out), "--env", "CartPole-v1", "--episodes", "2")
+    assert code == 0
+    pictures, _, rate = decoded(out)
+    assert rate == 50.0  # metadata["render_fps"] of CartPole
+    assert sum(told["scores"]) == len(pictures) == told["frames"]  # a reward of 1 a step
+    assert pictures[0].shape == (400 + 25 + 1, 600, 3)  # a caption above, and an even height
+    assert pictures[0][100:200].mean() > 250  # white paper
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parts are told apart by locks")
+def test_a_killed_recording_leaves_no_film_and_the_next_one_cleans_up(capsys, tmp_path):
+    out = tmp_path / "film.mp4"
+    command = [sys.executable, "-m", "drivetrain", "record", "random", "--out", str(out), "--episodes", "1000"]
+    nowhere = {name: value for name, value in os.environ.items() if "DISPLAY" not in name and "SDL" not in name}
+    child = subprocess.Popen([*command, *SMALL], stdout=subprocess.PIPE, env=nowhere)
+    child.stdout.readline()  # the first episode is over
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert [file.name for file in tmp_path.iterdir()] == [f".film.mp4.{child.pid}.part"]
+    assert run(capsys, "record", "random", "--out", str(out), "--length", "0.1", *SMALL)[0] == 0
     assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
 
 
 @pytest.mark.invariance
 def test_a_driver_filmed_frame_by_frame_drives_as_with_its_frame_skip():
-    driver = replace(find_driver("random"), frame_skip=3)
+    driver = find_driver("random", frame_skip=3)
     drive = Drive(driver)
     states = [state for _, (_, state) in zip(range(9), drive.episode(5), strict=False)]
     env, actor = RacingEnv(frame_skip=3), driver.actor()
