@@ -60,8 +60,8 @@ def random_colours(rng: np.random.Generator) -> Paint:
     road, grass = rng.uniform(DARKEST, LIGHTEST, size=3), rng.uniform(DARKEST, LIGHTEST, size=3)
     patch = grass.copy()
     patch[rng.integers(3)] += LIGHTER
-    rows = (torch.tensor(colour, dtype=torch.float32)[None] for colour in (road, grass, patch))
-    return Paint(*rows, score=torch.full((1,), WRITTEN))
+    rows = [torch.tensor(colour, dtype=torch.float32)[None] for colour in (road, grass, patch)]
+    return Paint(rows[0], rows[1], rows[2], score=torch.full((1,), WRITTEN))
 
 
 def paint(seed: int, lane: Tensor, episode: Tensor, domain_randomize: bool, random_indicators: bool) -> Paint:

@@ -139,14 +139,20 @@ def test_an_action_that_is_none_is_refused_and_changes_nothing(action):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"obs": "pixels"}, "not built yet"),
-        ({"obs": "lidar"}, "not built yet"),
         ({"obs": "stat"}, "state"),
         ({"actions": "pedal"}, "pedals"),
         ({"lap_rule": "half"}, "percent"),
         ({"frame_skip": 0}, "1 or more"),
         ({"frame_skip": 1.5}, "whole number"),
-        ({"domain_randomize": True}, "not built yet"),
+        ({"domain_randomize": 1}, "True, False"),
+        ({"obs": "pixel"}, "pixels"),
+        ({"picture": "gray"}, "grey"),
+        ({"picture_size": 100}, "84"),
+        ({"indicators": "none"}, "random"),
+        ({"crop": "yes"}, "True, False"),
+        ({"frame_stack": 2}, "only pictures are stacked"),
+        ({"picture": "palette", "domain_randomize": True}, "palette"),
+        ({"obs": "lidar", "beams": 0}, "1 to 256"),
         ({"render_mode": "rgb"}, "rgb_array"),
     ],
 )

@@ -194,7 +194,7 @@ def test_every_lane_has_its_picture():
     [
         ({"num_envs": 0}, "num_envs"),
         ({"num_tracks": 0}, "num_tracks"),
-        ({"obs": "pixels"}, "not built yet"),
+        ({"obs": "pixel"}, "pixels"),
         ({"render_mode": "human"}, "render_mode"),
         ({"device": "cuda:99"}, "device"),
         ({"device": "toaster"}, "device"),

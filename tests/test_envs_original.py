@@ -19,7 +19,7 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 from drivetrain.envs.actions import ACTIONS
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.observe import observe
-from drivetrain.envs.original import OriginalEnv, make, read_states
+from drivetrain.envs.original import OriginalEnv, read_states
 from drivetrain.envs.state import hull_origin, wheel_centres
 from drivetrain.envs.track import build_tracks, centreline_of_seed
 
@@ -49,7 +49,7 @@ def put_outside(core: CarRacing) -> None:
 
 @pytest.mark.oracle
 def test_discrete_moves_exactly_like_the_originals_own_five_actions() -> None:
-    ours, other = make(actions="discrete"), theirs(continuous=False)
+    ours, other = OriginalEnv(actions="discrete"), theirs(continuous=False)
     ours.reset(seed=3)
     other.reset(seed=3)
     for action in np.random.default_rng(0).choice(5, 300, p=[0.1, 0.2, 0.2, 0.4, 0.1]):
@@ -61,7 +61,7 @@ def test_discrete_moves_exactly_like_the_originals_own_five_actions() -> None:
 
 @pytest.mark.oracle
 def test_continuous_is_passed_on_untouched() -> None:
-    ours, other = make(), theirs()
+    ours, other = OriginalEnv(), theirs()
     ours.reset(seed=4)
     other.reset(seed=4)
     for action in np.random.default_rng(1).uniform((-1, 0, 0), (1, 1, 1), (200, 3)).astype(np.float32):
@@ -74,7 +74,7 @@ def test_continuous_is_passed_on_untouched() -> None:
 @pytest.mark.oracle
 @pytest.mark.parametrize("frame_skip", [1, 3])
 def test_pictures_are_the_originals_at_every_frame_skip(frame_skip: int) -> None:
-    ours, other = make(obs="pixels", frame_skip=frame_skip), theirs(pictures=True)
+    ours, other = OriginalEnv(obs="pixels", frame_skip=frame_skip), theirs(pictures=True)
     obs, _ = ours.reset(seed=5)
     np.testing.assert_array_equal(obs, other.reset(seed=5)[0])
     action = np.array([0.1, 0.6, 0.0], np.float32)
@@ -87,7 +87,7 @@ def test_pictures_are_the_originals_at_every_frame_skip(frame_skip: int) -> None
 
 @pytest.mark.oracle
 def test_an_end_within_a_skip_shows_the_picture_of_the_frame_that_ended_it() -> None:
-    ours, other = make(obs="pixels", frame_skip=4), theirs(pictures=True)
+    ours, other = OriginalEnv(obs="pixels", frame_skip=4), theirs(pictures=True)
     for core in (ours.core, other):
         (ours if core is ours.core else other).reset(seed=5)
         put_outside(core)
@@ -99,7 +99,7 @@ def test_an_end_within_a_skip_shows_the_picture_of_the_frame_that_ended_it() -> 
 
 
 def test_the_time_limit_counts_frames_and_cuts_the_last_step_short() -> None:
-    env = make(frame_skip=3)
+    env = OriginalEnv(frame_skip=3)
     env.reset(seed=0)
     ends = [env.step(np.zeros(3, np.float32)) for _ in range(334)]
     # 333 steps of 3 frames are 999 frames; the last step has room for one frame and costs 0.1
@@ -110,7 +110,7 @@ def test_the_time_limit_counts_frames_and_cuts_the_last_step_short() -> None:
 
 @pytest.mark.oracle
 def test_resets_without_a_seed_continue_the_originals_random_stream() -> None:
-    ours, other = make(), theirs()
+    ours, other = OriginalEnv(), theirs()
     ours.reset(seed=11)
     other.reset(seed=11)
     for _ in range(2):
@@ -122,27 +122,28 @@ def test_resets_without_a_seed_continue_the_originals_random_stream() -> None:
 
 def test_nothing_is_drawn_while_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(CarRacing, "_render", lambda self, mode: drawn.append(mode))
-    env = make(frame_skip=2, render_mode="rgb_array")
+    black = np.zeros((96, 96, 3), np.uint8)
+    monkeypatch.setattr(CarRacing, "_render", lambda self, mode: drawn.append(mode) or black)
+    env = OriginalEnv(frame_skip=2, render_mode="rgb_array")
     env.reset(seed=0)
     env.step(np.zeros(3, np.float32))
     assert drawn == []
     env.render()
     assert drawn == ["rgb_array"]
-    pixels = make(obs="pixels", frame_skip=4)
+    pixels = OriginalEnv(obs="pixels", frame_skip=4)
     pixels.reset(seed=0)
     pixels.step(np.zeros(3, np.float32))
     assert drawn[1:] == ["state_pixels"] * 2
 
 
 def test_other_environments_of_the_class_go_on_drawing() -> None:
-    make().reset(seed=0)
+    OriginalEnv().reset(seed=0)
     assert gymnasium.make("CarRacing-v3").reset(seed=0)[0].shape == (96, 96, 3)
 
 
 @pytest.mark.oracle
 def test_the_state_read_from_box2d_is_the_cars() -> None:
-    env = make()
+    env = OriginalEnv()
     env.reset(seed=7)
     for action in np.random.default_rng(2).uniform((-0.3, 0.5, 0), (0.3, 1, 0.1), (80, 3)).astype(np.float32):
         env.step(action)
@@ -160,7 +161,7 @@ def test_the_state_read_from_box2d_is_the_cars() -> None:
 
 @pytest.mark.oracle
 def test_the_observation_is_that_of_the_simulator_for_the_same_state() -> None:
-    env = make()
+    env = OriginalEnv()
     env.reset(seed=9)
     for _ in range(40):
         obs, *_ = env.step(np.array([-0.3, 0.8, 0], np.float32))
@@ -169,7 +170,7 @@ def test_the_observation_is_that_of_the_simulator_for_the_same_state() -> None:
 
 @pytest.mark.invariance
 def test_states_read_together_are_the_states_read_alone() -> None:
-    envs = [make() for _ in range(3)]
+    envs = [OriginalEnv() for _ in range(3)]
     for seed, env in enumerate(envs):
         env.reset(seed=seed)
         for _ in range(5 * seed):
@@ -184,7 +185,7 @@ def test_states_read_together_are_the_states_read_alone() -> None:
 
 @pytest.mark.oracle
 def test_the_track_of_a_seed_is_the_simulators() -> None:
-    env = make()
+    env = OriginalEnv()
     env.reset(seed=21)
     np.testing.assert_array_equal(env.line.points, centreline_of_seed(21).points)
     assert torch.equal(env.tracks.corners, build_tracks([centreline_of_seed(21)]).corners)
@@ -195,7 +196,7 @@ def test_the_track_of_a_seed_is_the_simulators() -> None:
     "wrong", [np.zeros(7, np.float32), np.full(3, np.nan), np.full(2, np.nan), np.array(99), np.array("left")]
 )
 def test_a_wrong_action_is_refused_in_words(actions: str, wrong: np.ndarray) -> None:
-    env = make(actions=actions)
+    env = OriginalEnv(actions=actions)
     env.reset(seed=0)
     before = body(env.core)
     with pytest.raises(UserError, match=actions):
@@ -205,13 +206,13 @@ def test_a_wrong_action_is_refused_in_words(actions: str, wrong: np.ndarray) -> 
 
 def test_step_before_reset_is_refused_in_words() -> None:
     with pytest.raises(UserError, match="reset"):
-        make().step(np.zeros(3, np.float32))
+        OriginalEnv().step(np.zeros(3, np.float32))
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"obs": "lidar"},
+        {"obs": "lidar", "beams": 0},
         {"obs": "stat"},
         {"actions": "pedal"},
         {"frame_skip": 0},
@@ -227,7 +228,7 @@ def test_wrong_arguments_are_refused_in_words(wrong: dict) -> None:
 def test_without_box2d_the_error_gives_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium.envs.box2d.car_racing", None)
     with pytest.raises(UserError, match=re.escape('pip install "gymnasium[box2d]"')):
-        make()
+        OriginalEnv()
 
 
 def complaints(check: object, env: gymnasium.Env) -> set[str]:
@@ -255,7 +256,7 @@ def allowed_complaints() -> set[str]:
 @pytest.mark.parametrize("obs", ["state", "pixels"])
 @pytest.mark.parametrize("actions", ACTIONS)
 def test_the_checkers_find_nothing_that_they_do_not_find_in_the_original(obs: str, actions: str) -> None:
-    assert both_checks(make(obs=obs, actions=actions)) <= allowed_complaints()
+    assert both_checks(OriginalEnv(obs=obs, actions=actions)) <= allowed_complaints()
 
 
 def test_closing_its_window_leaves_pygame_to_others() -> None:
@@ -263,7 +264,7 @@ def test_closing_its_window_leaves_pygame_to_others() -> None:
 
     pygame.font.init()
     font = pygame.font.Font(None, 20)
-    env = make(render_mode="human")
+    env = OriginalEnv(render_mode="human")
     env.reset(seed=0)
     env.close()
     assert not pygame.display.get_init()
@@ -272,7 +273,7 @@ def test_closing_its_window_leaves_pygame_to_others() -> None:
 
 @pytest.mark.conformance
 def test_it_can_be_made_again_from_its_spec_in_every_render_mode() -> None:
-    env = make(obs="state", actions="pedals", frame_skip=2)
+    env = OriginalEnv(obs="state", actions="pedals", frame_skip=2)
     for mode in env.metadata["render_modes"]:
         again = env.spec.make(render_mode=mode)
         again.reset(seed=0)

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("Box2D")
 
 from drivetrain.envs.frame import start_states
-from drivetrain.envs.original import make, read_states
+from drivetrain.envs.original import OriginalEnv, read_states
 from drivetrain.envs.track import build_tracks
 from drivetrain.parity import (
     contact_parity,
@@ -28,7 +28,7 @@ def test_twenty_roads_are_equal_point_for_point() -> None:
 
 @pytest.mark.oracle
 def test_a_reset_leaves_the_car_as_box2d_does() -> None:
-    envs = [make() for _ in range(12)]
+    envs = [OriginalEnv() for _ in range(12)]
     for seed, env in enumerate(envs):
         env.restart(seed)
     tracks = build_tracks([env.line for env in envs])

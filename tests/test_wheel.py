@@ -70,10 +70,11 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
-def test_the_wheel_holds_every_file_of_the_four_folders_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_every_file_of_the_four_folders_and_their_data_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"{target}/{path.name}" for folder, target in FOLDERS.items() for path in (ROOT / folder).glob("*.py")}
-    assert packed == expected | {"drivetrain/py.typed"}
+    data = {"drivetrain/py.typed", "drivetrain/envs/score.npz"}
+    assert packed == expected | data
 
 
 def test_every_module_imports_from_the_fresh_environment(python: Path, tmp_path: Path) -> None:
