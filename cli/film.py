@@ -70,12 +70,12 @@ def copies(frame: int, step: Fraction) -> int:
     return math.ceil((frame + 1) / step) - math.ceil(frame / step)
 
 
-def sweep_parts(path: Path) -> None:
-    """Remove what killed recordings of this film left behind; a part that is being written stays."""
+def sweep_parts(folder: Path, name: str | None = None) -> None:
+    """Remove what killed recordings left in a folder, of all films or of that name; a part being written stays."""
     if fcntl is None:
         return
-    head = f".{path.name}."
-    for part in path.parent.iterdir():
+    head = "." if name is None else f".{name}."
+    for part in folder.iterdir():
         # compared as plain text: a film may be called [a]*.mp4
         if not (part.name.startswith(head) and part.name.endswith(".part")):
             continue
@@ -113,7 +113,7 @@ class Film:
         kind = path.suffix.lower().lstrip(".")
         options = {"movflags": "+faststart"} if kind == "mp4" else {}
         try:
-            sweep_parts(path)
+            sweep_parts(path.parent, path.name)
             self._lock = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a file system without locks

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drivetrain.montage import Montage
     from drivetrain.scenes import Scene
 
-__all__ = ["Cut", "film_episode", "main", "size_of"]
+__all__ = ["Cut", "film_episode", "main", "size_of", "stage"]
 
 SIZES = {".mp4": (800, 600), ".gif": (480, 360)}
 SMALLER_SIZES = {".mp4": (640, 480), ".gif": (320, 240)}  # of each, where several drive side by side
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> Result:
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
     drivers = [find_driver(who, options.checkpoint) for who in parsed.words]
     env = asked or next((driver.env for driver in drivers if driver.step is not None), drivers[0].env)
-    scenes, montage = _stage(drivers, env, size, path.suffix.lower(), options.pixels)
+    scenes, montage = stage(drivers, env, size, path.suffix.lower(), options.pixels)
     try:
         scores = []
         cut = Cut(options.start, options.length)
@@ -143,7 +143,7 @@ def _together(plays: Sequence[Iterator[None]]) -> Iterator[list[int]]:
         yield moved
 
 
-def _stage(
+def stage(
     drivers: Sequence[Driver], env: str, size: tuple[int, int] | None, suffix: str, pixels: bool
 ) -> tuple[list[Scene], Montage]:
     """The scenes of all drivers, and the picture they share.

@@ -136,7 +136,7 @@ def test_a_killed_recording_leaves_no_film_and_the_next_one_sweeps_what_is_left(
         child.stdout.readline()
     part = f".{path.name}.{child.pid}.part"
     assert names(tmp_path) == [part]
-    sweep_parts(path)
+    sweep_parts(tmp_path, path.name)
     assert names(tmp_path) == [part], "it is still being written"
     child.send_signal(signal.SIGKILL)
     child.wait()
@@ -147,11 +147,13 @@ def test_a_killed_recording_leaves_no_film_and_the_next_one_sweeps_what_is_left(
     assert len(decoded(path)[0]) == 3
 
 
-def test_only_parts_of_the_same_film_are_swept(tmp_path):
+def test_parts_of_one_film_or_of_all_are_swept_and_nothing_else(tmp_path):
     for name in (".film.mp4.1.part", ".film.mp4.1.partial", ".other.mp4.1.part", "film.mp4.1.part"):
         (tmp_path / name).write_bytes(b"")
-    sweep_parts(tmp_path / "film.mp4")
+    sweep_parts(tmp_path, "film.mp4")
     assert names(tmp_path) == [".film.mp4.1.partial", ".other.mp4.1.part", "film.mp4.1.part"]
+    sweep_parts(tmp_path)
+    assert names(tmp_path) == [".film.mp4.1.partial", "film.mp4.1.part"]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])

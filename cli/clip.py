@@ -1,0 +1,74 @@
+"""The process beside a training that films one episode of it: ``python -m drivetrain.clip RUN STEP``.
+
+It drives a validation track in the simulator with the weights that were laid down for it, at low priority and with one
+thread, and ends when its standard input does: with the trainer, however that ended.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["WEIGHTS", "film_path", "main"]
+
+WEIGHTS = ".filming"  # in a run folder: checkpoints that are here only until they are loaded
+NICENESS = 10
+SIZE, FPS = (640, 480), 25  # half of the frames: a film costs the trainer half as much
+GRACE = 3.0  # s that an interrupted film has to clean up
+
+
+def film_path(run: Path, step: int) -> Path:
+    """The film of a step."""
+    return run / "videos" / f"step_{step:012d}.mp4"
+
+
+def main(argv: list[str]) -> int:
+    """Film ``RUN`` at ``STEP``."""
+    run, step = Path(argv[0]), int(argv[1])
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+
+    import torch
+
+    from drivetrain.agents.config import TASK
+    from drivetrain.drivers import Driver
+    from drivetrain.envs.errors import UserError
+    from drivetrain.envs.task import sim_config
+    from drivetrain.film import Film
+    from drivetrain.record import Cut, film_episode, stage
+    from drivetrain.rundir import read_run_config
+    from drivetrain.session import FIRST_VALIDATION_SEED
+
+    torch.set_num_threads(1)
+    config = read_run_config(run)
+    task = {name: config.get(name, default) for name, default in TASK.items()}
+    weights = run / WEIGHTS / f"step_{step:012d}"
+    driver = Driver(run.resolve().name, str(weights), str(config["env"]), sim_config(**task), step)
+    out = film_path(run, step)
+    try:
+        scenes, montage = stage([driver], driver.env, SIZE, out.suffix, False)
+        shutil.rmtree(weights)
+        with Film(out, montage.size, FPS, threads=1) as film:
+            film_episode(film, montage, scenes, FIRST_VALIDATION_SEED, Cut())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    return 0
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    _thread.interrupt_main()
+    time.sleep(GRACE)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
