@@ -9,19 +9,19 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Unpack
 
 from ..envs.actions import action_space
 from ..envs.errors import UserError, nearest
-from ..envs.observe import OBS_LIMIT, OBS_SIZE
+from ..envs.sight import observation_space
 from ..envs.sim import Sim, SimConfig
+from ..envs.task import sim_config
 from ..envs.track import pool
 from ..policies.build import build_policy
 from ..policies.policy import Policy
 from .checkpoint import choose_checkpoint, load_model, save_checkpoint
-from .config import POOL_STRIDE, PRESETS, TASK, TRAINING_SEEDS, PPOConfig
+from .config import POOL_STRIDE, TASK, TRAINING_SEEDS, PPOConfig, preset
 from .ppo import PPOLearner
 
 ENVIRONMENTS = ("racing",)
@@ -32,12 +32,21 @@ RUN_ONLY = ("steps", "eval_every")
 class Settings(TypedDict, total=False):
     """The task and every field of PPOConfig; what is left out comes from the environment's preset."""
 
-    obs: Literal["state"]
+    obs: Literal["state", "lidar", "pixels"]
     actions: Literal["continuous", "pedals", "discrete", "macro"]
     frame_skip: int
     lap_rule: Literal["all", "percent"]
-    encoder: Literal["mlp"]
+    picture: Literal["rgb", "grey", "palette"]
+    picture_size: Literal[64, 84, 96]
+    crop: bool
+    indicators: Literal["original", "random"]
+    domain_randomize: bool
+    frame_stack: int
+    beams: int
+    beam_range: float
+    encoder: Literal["mlp", "cnn", "resnet"]
     hidden: tuple[int, ...]
+    channels: tuple[int, ...] | None
     activation: Literal["tanh", "relu", "elu", "silu"]
     shared_trunk: bool
     log_std_min: float
@@ -71,7 +80,7 @@ class Agent:
 
     def __init__(self, policy: Policy, generator: torch.Generator | None = None) -> None:
         self.policy = policy
-        self._generator = generator or torch.Generator(policy.obs_norm.mean.device).manual_seed(0)
+        self._generator = generator or torch.Generator(policy.device).manual_seed(0)
 
     def predict(
         self,
@@ -80,21 +89,22 @@ class Agent:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """Actions for one observation [O] or a batch [B, O], and the memory (a policy without one hands it back).
+        """Actions for one observation or a batch [B, …], and the memory (a policy without one hands it back).
 
         Raises:
-            UserError: observations of another size, or not numbers.
+            UserError: observations of another shape, or not numbers.
         """
         del episode_start
-        batch = torch.as_tensor(np.asarray(obs, np.float32))
-        size = self.policy.obs_norm.mean.shape[0]
-        if batch.ndim not in (1, 2) or batch.shape[-1] != size or not bool(torch.isfinite(batch).all()):
-            allowed = f"finite numbers [{size}] or [B, {size}]"
-            raise UserError("the observation does not fit", got=tuple(batch.shape), allowed=allowed)
-        device = self.policy.obs_norm.mean.device
-        rows = batch.reshape(-1, size).to(device)
-        action = self.policy.act(rows, deterministic, self._generator).cpu().numpy()
-        return (action[0] if batch.ndim == 1 else action), state
+        shape, pictures = self.policy.obs_shape, len(self.policy.obs_shape) == 3
+        batch = torch.as_tensor(np.asarray(obs, None if pictures else np.float32))
+        rows = batch[None] if batch.shape == shape else batch
+        right = rows.shape[1:] == shape and (rows.dtype == torch.uint8 or not pictures)
+        if not right or not bool(torch.isfinite(rows).all()):
+            kind = "uint8" if pictures else "finite numbers"
+            allowed = f"{kind} {list(shape)} or [B, …]"
+            raise UserError("the observation does not fit", got=f"{batch.dtype} {list(batch.shape)}", allowed=allowed)
+        action = self.policy.act(rows.to(self.policy.device), deterministic, self._generator).cpu().numpy()
+        return (action[0] if batch.shape == shape else action), state
 
 
 class PPO(Agent):
@@ -116,7 +126,7 @@ class PPO(Agent):
         if env not in ENVIRONMENTS:
             near = nearest(env, ENVIRONMENTS)
             raise UserError("unknown environment", got=env, allowed=ENVIRONMENTS, fix=near and f"did you mean {near}?")
-        flat = TASK | PRESETS["ppo", env] | dict(settings)
+        flat = TASK | preset("ppo", env, settings) | dict(settings)
         self.env_name, self.seed = env, seed
         self.task = {name: flat[name] for name in TASK}
         self.config = make_config({name: value for name, value in flat.items() if name not in {*TASK, *RUN_ONLY}})
@@ -181,8 +191,8 @@ def load_policy(config: dict[str, Any], checkpoint: Path) -> Policy:
         UserError: damaged checkpoint (3), or weights of another shape (2).
     """
     cfg = PPOConfig(**{name: config[name] for name in PPOConfig.model_fields if name in config})
-    space = Box(-OBS_LIMIT, OBS_LIMIT, (OBS_SIZE,), np.float32)
-    policy = build_policy(space, action_space(config.get("actions", TASK["actions"])), cfg, torch.Generator())
+    task = sim_config(**{name: config.get(name, default) for name, default in TASK.items()})
+    policy = build_policy(observation_space(task), action_space(task.actions), cfg, torch.Generator())
     load_weights(policy, checkpoint)
     return policy.eval()
 
@@ -209,10 +219,19 @@ def build_learner(cfg: PPOConfig, task: dict[str, Any], seed: int, device: str, 
     """
     if seed < 0:
         raise UserError("seed is negative", got=seed, allowed="0 or more")
-    sim_config = SimConfig(**task, gap_cost=cfg.gap_cost, patience=cfg.patience)
+    config = SimConfig(**task, gap_cost=cfg.gap_cost, patience=cfg.patience)
+    pictures = config.obs == "pixels"
+    if pictures == (cfg.encoder == "mlp"):
+        fix = "take --encoder cnn or resnet" if pictures else "take --encoder mlp"
+        raise UserError(f"the encoder {cfg.encoder} does not read {config.obs}", got=cfg.encoder, fix=fix)
     tracks = pool(TRAINING_SEEDS + POOL_STRIDE * seed, cfg.num_tracks, device)
-    sim = Sim(tracks, cfg.num_envs, sim_config, seed)
-    return PPOLearner(sim, cfg, torch.Generator(device).manual_seed(seed), total_steps=steps)
+    sim = Sim(tracks, cfg.num_envs, config, seed)
+    try:
+        return PPOLearner(sim, cfg, torch.Generator(device).manual_seed(seed), total_steps=steps)
+    except UserError:
+        raise
+    except ValueError as error:  # a network that no picture of this size goes through, say
+        raise UserError("this network cannot be built", got=error, fix="change --channels or --picture-size") from None
 
 
 def make_config(fields: dict[str, Any]) -> PPOConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -87,6 +88,34 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 """(algorithm, environment) → options that differ from their defaults"""
+
+PICTURE_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("ppo", "racing"): {
+        "frame_skip": 4,
+        "picture": "grey",
+        "picture_size": 64,
+        "crop": True,
+        "frame_stack": 2,
+        "encoder": "cnn",
+        "channels": (16, 32, 32),
+        "hidden": (256,),
+        "shared_trunk": True,
+        "num_envs": 128,
+        "num_steps": 64,
+        "num_minibatches": 8,
+        "gamma": 0.97,
+    },
+}
+"""what differs further where the driver sees pictures"""
+
+
+def preset(algo: str, env: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that make an algorithm good on an environment; asked = those given, of which `obs` matters."""
+    found = PRESETS.get((algo, env), {})
+    if asked.get("obs") == "pixels":
+        found = found | PICTURE_PRESETS.get((algo, env), {})
+    return dict(found)
+
 
 TRAINING_SEEDS = 2_000_000_000
 """track seeds from here on are for training; lower ones are for tests and validation"""

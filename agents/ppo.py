@@ -1,7 +1,8 @@
 """Proximal policy optimisation (Schulman et al. 2017) on batched environments.
 
 Reading order: `update_once` is one round: collect a rollout, estimate values and advantages, then several epochs of
-minibatches on the clipped loss. Shapes: T steps, B environments, N = T·B samples, O observation size.
+minibatches on the clipped loss. Shapes: T steps, B environments, N = T·B samples, O observation size
+(pictures: H, W, C·k).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..envs.errors import UserError
 from ..policies.build import build_policy
 from ..policies.heads import Distribution
 from ..policies.policy import Policy
 from .adam import Adam
 from .config import PPOConfig
+from .frames import Frames
 from .returns import gae
 from .rollout import BatchedEnv, EpisodeStats, Rollout, collect
 from .schedules import adapt_to_kl, linear
@@ -28,11 +31,16 @@ ENV_PREFIX, OPTIMIZER_PREFIX = "env.", "optimizer."
 class Batch(NamedTuple):
     """Samples to learn from."""
 
-    obs: Tensor  # [N, O] standardised
+    obs: Tensor | Frames  # [N, O] standardised; pictures uint8 [N, H, W, C·k], or a rollout's
     raw_action: Tensor  # [N, A] or [N]
     log_prob: Tensor  # [N] when the action was taken
     advantage: Tensor  # [N]
     return_: Tensor  # [N] standardised if norm_return
+
+    def take(self, index: Tensor) -> Batch:
+        """Samples index [K] int64."""
+        obs = self.obs.take(index) if isinstance(self.obs, Frames) else self.obs.index_select(0, index)
+        return Batch(obs, *(x.index_select(0, index) for x in self[1:]))
 
 
 def ppo_loss(pi: Distribution, value: Tensor, batch: Batch, cfg: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
@@ -65,14 +73,15 @@ def ppo_loss(pi: Distribution, value: Tensor, batch: Batch, cfg: PPOConfig) -> t
 @torch.no_grad()
 def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig) -> Batch:
     """Values, advantages and returns of a rollout, flattened to N samples."""
-    steps, envs = rollout.reward.shape
-    normed = policy.obs_norm(rollout.obs.flatten(0, 1))
-    value = policy.value(normed).view(steps, envs)
+    obs = rollout.obs if isinstance(rollout.obs, Frames) else policy.obs_norm(rollout.obs.flatten(0, 1))
+    value = values(policy, obs, rollout.reward.shape, cfg) if rollout.value is None else rollout.value
     last_value = policy.value(policy.obs_norm(last_obs))
     # The state after a step is the one the next step acts in, but where an episode was cut off.
     next_value = torch.cat((value[1:], last_value[None]))
-    cut = rollout.truncated & ~rollout.terminated
-    next_value[cut] = policy.value(policy.obs_norm(rollout.next_obs[cut]))
+    if isinstance(obs, Frames):
+        next_value = torch.where(rollout.cut, policy.value(rollout.cut_obs), next_value)
+    else:
+        next_value[rollout.cut] = policy.value(policy.obs_norm(rollout.cut_obs[rollout.cut]))
     if cfg.norm_return:
         value, next_value = (policy.return_norm.invert(v[..., None])[..., 0] for v in (value, next_value))
     advantage = gae(rollout.reward, value, next_value, rollout.terminated, rollout.truncated, cfg.gamma, cfg.gae_lambda)
@@ -80,7 +89,16 @@ def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig)
     if cfg.norm_return:
         policy.return_norm.update(return_[:, None])
         return_ = policy.return_norm(return_[:, None])[:, 0]
-    return Batch(normed, rollout.raw_action.flatten(0, 1), rollout.log_prob.flatten(), advantage.flatten(), return_)
+    return Batch(obs, rollout.raw_action.flatten(0, 1), rollout.log_prob.flatten(), advantage.flatten(), return_)
+
+
+def values(policy: Policy, obs: Tensor | Frames, shape: torch.Size, cfg: PPOConfig) -> Tensor:
+    """[T, B] standardised values of a rollout's observations; pictures are worked on a minibatch at a time."""
+    if not isinstance(obs, Frames):
+        return policy.value(obs).view(shape)
+    index = torch.arange(shape.numel(), device=obs.oldest.device)
+    parts = index.split(len(index) // cfg.num_minibatches)
+    return torch.cat([policy.value(obs.take(part)) for part in parts]).view(shape)
 
 
 class PPOLearner:
@@ -103,6 +121,9 @@ class PPOLearner:
         total_steps: int = 1,
     ) -> None:
         self.env, self.cfg, self.generator, self.total_steps = env, cfg, generator, total_steps
+        if env.channels is not None and env.time_limit is not None and cfg.num_steps > env.time_limit:
+            what = "num_steps is longer than an episode"
+            raise UserError(what, got=cfg.num_steps, allowed=f"up to {env.time_limit} with these pictures")
         if policy is None:
             spaces = env.single_observation_space, env.single_action_space
             weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
@@ -122,7 +143,7 @@ class PPOLearner:
         rollout, self.obs = collect(self.env, self.policy, self.obs, cfg.num_steps, self.generator)
         batch = estimate(self.policy, rollout, self.obs, cfg)
         metrics = self._optimise(batch)
-        if cfg.norm_obs:
+        if cfg.norm_obs and not isinstance(rollout.obs, Frames):
             # Only now, so that actions were taken and judged through the same normaliser.
             self.policy.obs_norm.update(rollout.obs.flatten(0, 1))
         self.steps += rollout.reward.numel()
@@ -140,7 +161,7 @@ class PPOLearner:
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
             order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
-            epoch = [self._minibatch(Batch(*(x.index_select(0, part) for x in batch))) for part in order.split(size)]
+            epoch = [self._minibatch(batch.take(part)) for part in order.split(size)]
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
             if cfg.lr_schedule == "adaptive":
@@ -155,6 +176,7 @@ class PPOLearner:
 
     def _minibatch(self, batch: Batch) -> dict[str, Tensor]:
         """One step of the optimiser."""
+        assert isinstance(batch.obs, Tensor), "take() puts pictures together"
         pi, value = self.policy.pi_and_value(batch.obs)
         loss, parts = ppo_loss(pi, value, batch, self.cfg)
         self.optimizer.zero_grad()

@@ -10,22 +10,14 @@ from gymnasium.spaces import Space
 from torch import Tensor
 
 from ..policies.policy import Policy
+from .frames import FrameRecorder, Frames
 
 HISTORY = 100
 """episodes that the training statistics look back on"""
 
 
-FROM_ENV = (
-    "next_obs",
-    "reward",
-    "terminated",
-    "truncated",
-    "lap_finished",
-    "frames",
-    "episode_return",
-    "episode_frames",
-)
-"""fields of an environment's answer that a rollout keeps"""
+FROM_ENV = ("reward", "terminated", "truncated", "lap_finished", "frames", "episode_return", "episode_frames")
+"""fields of an environment's answer that every rollout keeps"""
 
 
 class Step(Protocol):
@@ -33,11 +25,11 @@ class Step(Protocol):
 
     @property
     def obs(self) -> Tensor:
-        """[B, O], the first of a new episode where one ended."""
+        """[B, …], the first of a new episode where one ended."""
 
     @property
     def next_obs(self) -> Tensor:
-        """[B, O], what the action led to."""
+        """[B, …], what the action led to."""
 
     @property
     def reward(self) -> Tensor:
@@ -75,6 +67,14 @@ class BatchedEnv(Protocol):
     device: torch.device
 
     @property
+    def channels(self) -> int | None:
+        """Of one picture, where observations are pictures uint8 [B, H, W, C·k]; None where they are numbers."""
+
+    @property
+    def time_limit(self) -> int | None:
+        """Steps; an environment of pictures cuts no lane off twice within so many. None = it never cuts off."""
+
+    @property
     def single_observation_space(self) -> Space[Any]:
         """Of one environment."""
 
@@ -83,7 +83,7 @@ class BatchedEnv(Protocol):
         """Of one environment."""
 
     def reset(self) -> Tensor:
-        """obs [B, O]."""
+        """obs [B, …]."""
 
     def scatter(self, generator: torch.Generator) -> None:
         """Puts the lanes at different times of their episodes; may do nothing."""
@@ -102,13 +102,14 @@ class BatchedEnv(Protocol):
 class Rollout:
     """T steps of B environments."""
 
-    obs: Tensor  # [T, B, O]
-    next_obs: Tensor  # [T, B, O], what the action led to, before any reset
+    obs: Tensor | Frames  # [T, B, O]; pictures are each stored once
+    cut_obs: Tensor  # [T, B, O], what the action led to, before any reset; of pictures [B, …], where lanes were cut off
     raw_action: Tensor  # [T, B, A] or [T, B], as the policy's distribution understands it
     log_prob: Tensor  # [T, B]
+    value: Tensor | None  # [T, B] of obs, standardised, where it comes for nothing: policy and value share their trunk
     reward: Tensor  # [T, B]
     terminated: Tensor  # [T, B] bool: the future is worth nothing
-    truncated: Tensor  # [T, B] bool: the future is cut off, bootstrap from next_obs
+    truncated: Tensor  # [T, B] bool: the future is cut off, bootstrap from cut_obs
     frames: Tensor  # [T, B] int64
     episode_return: Tensor  # [T, B] score of the running episode
     episode_frames: Tensor  # [T, B] int64
@@ -119,25 +120,48 @@ class Rollout:
         """[T, B] bool."""
         return self.terminated | self.truncated
 
+    @property
+    def cut(self) -> Tensor:
+        """[T, B] bool: the future was cut off and would have been worth something."""
+        return self.truncated & ~self.terminated
+
 
 @torch.no_grad()
 def collect(
     env: BatchedEnv, policy: Policy, obs: Tensor, num_steps: int, generator: torch.Generator
 ) -> tuple[Rollout, Tensor]:
-    """Plays num_steps steps from obs [B, O] with sampled actions. Returns the rollout and the next obs."""
-    kept: dict[str, Tensor] = {"obs": obs.new_empty(num_steps, *obs.shape)}
+    """Plays num_steps steps from obs [B, …] with sampled actions. Returns the rollout and the next obs."""
+    pictures = None if env.channels is None else FrameRecorder(obs, num_steps, env.channels)
+    kept: dict[str, Tensor] = {} if pictures else {"obs": obs.new_empty(num_steps, *obs.shape)}
+    cut_obs = torch.zeros_like(obs)
     for t in range(num_steps):
-        kept["obs"][t] = obs  # before the step, which may overwrite it
-        pi = policy.pi(policy.obs_norm(obs))
+        if pictures:
+            pictures.add(obs)
+        else:
+            kept["obs"][t] = obs  # before the step, which may overwrite it
+        pi, value = policy.pi_and_shared_value(policy.obs_norm(obs))
         raw = pi.sample(generator)
         step = env.step(policy.head.to_env(raw))
         row = {name: getattr(step, name) for name in FROM_ENV} | {"raw_action": raw, "log_prob": pi.log_prob(raw)}
-        for name, value in row.items():
+        if value is not None:
+            row["value"] = value
+        if pictures:
+            pictures.after(step.terminated | step.truncated)
+            cut_obs = torch.where(_like(step.truncated, obs), step.next_obs, cut_obs)
+        else:
+            row["cut_obs"] = step.next_obs
+        for name, column in row.items():
             if t == 0:
-                kept[name] = value.new_empty(num_steps, *value.shape)
-            kept[name][t] = value
+                kept[name] = column.new_empty(num_steps, *column.shape)
+            kept[name][t] = column
         obs = step.obs
-    return Rollout(**kept), obs.clone()
+    seen: dict[str, Any] = {"obs": pictures.frames(), "cut_obs": cut_obs} if pictures else {}
+    return Rollout(**({"value": None} | kept | seen)), obs.clone()
+
+
+def _like(flag: Tensor, obs: Tensor) -> Tensor:
+    """flag [B], to be broadcast over obs [B, …]."""
+    return flag.view(-1, *[1] * (obs.ndim - 1))
 
 
 class EpisodeStats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,11 +18,12 @@ __all__ = ["page"]
 COLUMN = 30  # where the explanations begin
 
 
-def page(spec: Spec[Any]) -> str:
-    """The text of ``drivetrain VERB --help``."""
+def page(spec: Spec[Any], asked: Mapping[str, object] | None = None) -> str:
+    """The text of ``drivetrain VERB --help``; asked = flags beside it, which may choose another preset."""
+    preset = spec.preset_for(asked or {})
     lines = [f"usage: {spec.usage} [options]", "", *_wrapped(spec.summary, "")]
     for title, names in _groups(spec.model).items():
-        entries = [_entry(spec, name, spec.model.model_fields[name]) for name in names]
+        entries = [_entry(preset, name, spec.model.model_fields[name]) for name in names]
         lines += ["", f"{title}:", *[line for entry in entries for line in entry]]
     lines += ["", "General:"]
     if spec.config:
@@ -50,9 +52,9 @@ def _hidden(info: FieldInfo) -> bool:
     return isinstance(extra, dict) and bool(extra.get("hidden"))
 
 
-def _entry(spec: Spec[Any], name: str, info: FieldInfo) -> list[str]:
+def _entry(preset: Mapping[str, object], name: str, info: FieldInfo) -> list[str]:
     kind, _ = kind_of(info)
-    default = spec.preset.get(name, info.get_default(call_default_factory=True))
+    default = preset.get(name, info.get_default(call_default_factory=True))
     choices = choices_of(info)
     if kind == "bool":
         head = f"{flag(name)} / --no-{name.replace('_', '-')}"
@@ -61,7 +63,7 @@ def _entry(spec: Spec[Any], name: str, info: FieldInfo) -> list[str]:
     else:
         letters = {"int": "N", "float": "X", "list:int": "N,N", "list:float": "X,X"}
         head = f"{flag(name)} {letters.get(kind, 'TEXT')}"
-    required = info.is_required() and name not in spec.preset
+    required = info.is_required() and name not in preset
     meaning = (info.description or "").rstrip(".")
     return _option(head, f"{meaning} ({'required' if required else 'default ' + _shown(default)})")
 

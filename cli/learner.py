@@ -16,9 +16,9 @@ from drivetrain.agents.config import TASK, PPOConfig
 from drivetrain.agents.evaluate import Actor, Scores, play_twin
 from drivetrain.agents.ppo import PPOLearner
 from drivetrain.device import describe_device
-from drivetrain.envs.observe import OBS_SIZE
-from drivetrain.envs.sim import SimConfig
+from drivetrain.envs.sight import observation_space
 from drivetrain.envs.state import CarState
+from drivetrain.envs.task import sim_config
 from drivetrain.envs.track import Tracks
 from drivetrain.memory import check_memory
 from drivetrain.policies.policy import Policy
@@ -44,14 +44,15 @@ def build_learner(options: BaseModel) -> Learner:
     """
     flat: dict[str, Any] = options.model_dump()
     device = flat["device"]
-    check_memory(flat, OBS_SIZE, device)
-    config = PPOConfig(**{name: flat[name] for name in PPOConfig.model_fields})
     task = {name: flat[name] for name in TASK}
+    driving = sim_config(**task)
+    check_memory(flat, observation_space(driving), device)
+    config = PPOConfig(**{name: flat[name] for name in PPOConfig.model_fields})
     learner = agent.build_learner(config, task, flat["seed"], device, flat["steps"])
-    actor, sim_config = policy_actor(learner.policy), SimConfig(**task)
+    actor = policy_actor(learner.policy)
 
     def validate(first: int, episodes: int) -> Scores:
-        return play_twin(actor, range(first, first + episodes), sim_config, device)
+        return play_twin(actor, range(first, first + episodes), driving, device)
 
     return Learner(learner, validate, describe_device(device))
 

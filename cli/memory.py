@@ -6,11 +6,15 @@ The estimate counts only what surely is needed at the same time, so that nothing
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drivetrain.envs.errors import UserError
+
+if TYPE_CHECKING:
+    from gymnasium.spaces import Box
 
 __all__ = ["check_memory", "free_memory", "needed_memory"]
 
@@ -20,15 +24,27 @@ CAR = 470  # bytes of a car's state, its memory of visited tiles included
 SAMPLE = 60  # bytes of a sample beside its observations: actions, rewards, flags, advantage, return
 
 
-def needed_memory(config: Mapping[str, Any], obs_size: int) -> int:
-    """Bytes that training with these settings holds at once, a lower bound."""
-    samples = config["num_envs"] * config["num_steps"]
+def needed_memory(config: Mapping[str, Any], observations: Box) -> int:
+    """Bytes that training with these settings holds at once, a lower bound.
+
+    Args:
+        config: every option of `train`.
+        observations: the space of one car's.
+    """
+    samples, obs_size = config["num_envs"] * config["num_steps"], math.prod(observations.shape)
+    if len(observations.shape) == 3:
+        return samples * (obs_size // config["frame_stack"] + SAMPLE) + _whatever(config)  # each picture once, uint8
     widths = [obs_size, *config["hidden"]]
     weights = sum(a * b for a, b in itertools.pairwise(widths)) * (1 if config["shared_trunk"] else 2)
     rollout = samples * (3 * 4 * obs_size + SAMPLE)  # obs, next_obs, standardised obs
     activations = samples // config["num_minibatches"] * 4 * sum(config["hidden"])
     learner = 4 * 4 * weights  # weights, gradients and the two moments of Adam
-    return int(config["num_envs"] * CAR + config["num_tracks"] * TRACK + rollout + activations + learner)
+    return int(_whatever(config) + rollout + activations + learner)
+
+
+def _whatever(config: Mapping[str, Any]) -> int:
+    """Bytes of cars and tracks."""
+    return int(config["num_envs"] * CAR + config["num_tracks"] * TRACK)
 
 
 def free_memory(device: str) -> int | None:
@@ -41,16 +57,16 @@ def free_memory(device: str) -> int | None:
     return min(found, default=None)
 
 
-def check_memory(config: Mapping[str, Any], obs_size: int, device: str) -> None:
+def check_memory(config: Mapping[str, Any], observations: Box, device: str) -> None:
     """Refuse what cannot fit.
 
     Raises:
         UserError: more is needed than is free (code 8); names the largest number of cars that fits.
     """
-    needed, free = needed_memory(config, obs_size), free_memory(device)
+    needed, free = needed_memory(config, observations), free_memory(device)
     if free is None or needed <= free:
         return
-    one = needed_memory({**config, "num_envs": config["num_minibatches"]}, obs_size)
+    one = needed_memory({**config, "num_envs": config["num_minibatches"]}, observations)
     per_car = (needed - one) / max(1, config["num_envs"] - config["num_minibatches"])
     most = int((free - one) / per_car) if per_car > 0 else 0
     fix = "lower --num-tracks or --hidden" if most < config["num_minibatches"] else "lower --num-envs or --num-steps"

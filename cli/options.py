@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -41,9 +41,18 @@ class Spec(Generic[MODEL]):
     positionals: tuple[str, ...] = ()  # names of the words that must stand there
     many: str | None = None  # name of the words of which there may be any number
     preset: Mapping[str, object] = field(default_factory=dict)
+    variants: Mapping[tuple[str, str], Mapping[str, object]] = field(default_factory=dict)  # more where a field is this
     config: bool = False  # takes --config FILE
     file_extras: tuple[str, ...] = ()  # keys a file may hold beside the fields; handed back, not validated
     unbuilt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # field: values not built yet; () = the flag
+
+    def preset_for(self, asked: Mapping[str, object]) -> dict[str, object]:
+        """The preset where these fields were asked for."""
+        found = dict(self.preset)
+        for (name, value), more in self.variants.items():
+            if asked.get(name, self.preset.get(name)) == value:
+                found |= more
+        return found
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,11 @@ def parse(spec: Spec[MODEL], argv: Sequence[str]) -> Parsed[MODEL]:
     if any(arg in ("--help", "-h") for arg in argv):
         from drivetrain.help import page
 
-        print(page(spec))
+        print(page(spec, _asked_beside_help(spec, argv)))
         raise SystemExit(0)
     words, flags, config_file = _split(spec, argv)
-    values: dict[str, object] = dict(spec.preset)
-    source = dict.fromkeys(spec.model.model_fields, "default") | dict.fromkeys(spec.preset, "preset")
+    values: dict[str, object] = {}
+    source: dict[str, str] = {}
     extras: dict[str, object] = {}
     if config_file is not None:
         for key, value in read_config(Path(config_file)).items():
@@ -86,6 +95,9 @@ def parse(spec: Spec[MODEL], argv: Sequence[str]) -> Parsed[MODEL]:
             values[key], source[key] = value, "file"
     values |= flags
     source |= dict.fromkeys(flags, "flag")
+    preset = spec.preset_for(values)
+    values = preset | values
+    source = dict.fromkeys(spec.model.model_fields, "default") | dict.fromkeys(preset, "preset") | source
     return Parsed(_validate(spec, values, source, config_file), words, source, extras)
 
 
@@ -98,8 +110,17 @@ def from_record(spec: Spec[MODEL], record: Mapping[str, object], file: Path) -> 
     values = {key: value for key, value in record.items() if key not in spec.file_extras}
     for key in values:
         _check_key(spec, key, str(file))
-    values = dict(spec.preset) | values
+    values = spec.preset_for(values) | values
     return _validate(spec, values, dict.fromkeys(values, "file"), str(file))
+
+
+def _asked_beside_help(spec: Spec[MODEL], argv: Sequence[str]) -> dict[str, object]:
+    """The flags of a command line that asks for help; none if they make no sense."""
+    try:
+        _, flags, _ = _split(replace(spec, positionals=()), [arg for arg in argv if arg not in ("--help", "-h")])
+    except UserError:
+        return {}
+    return flags
 
 
 def _split(spec: Spec[MODEL], argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, object], str | None]:
@@ -242,10 +263,10 @@ def _as_bool(token: str, text: str) -> bool:
     raise UserError(f"{name} is a switch", got=text, allowed=f"{name}, {name.replace('--', '--no-', 1)}")
 
 
-def _choice(info: FieldInfo, value: str, where: str) -> str:
+def _choice(info: FieldInfo, value: str, where: str) -> object:
     choices = choices_of(info) or ()
     if value in choices:
-        return value
+        return _literals(info)[choices.index(value)]
     near = nearest(value, choices)
     raise UserError(
         f"{where} does not know this value", got=value, allowed=choices, fix=f"did you mean {near}?" if near else None
@@ -330,10 +351,15 @@ def kind_of(info: FieldInfo) -> tuple[str, bool]:
 
 
 def choices_of(info: FieldInfo) -> tuple[str, ...] | None:
+    """How the values of a choice are written; None if a field is no choice."""
+    return tuple(str(choice) for choice in _literals(info)) or None
+
+
+def _literals(info: FieldInfo) -> tuple[object, ...]:
     for part in (info.annotation, *typing.get_args(info.annotation)):
         if typing.get_origin(part) is Literal:
-            return tuple(str(choice) for choice in typing.get_args(part))
-    return None
+            return typing.get_args(part)
+    return ()
 
 
 def _is_number(text: str) -> bool:

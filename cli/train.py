@@ -25,8 +25,6 @@ ALGORITHMS, ALGORITHMS_NOT_BUILT = ("ppo",), ("dqn",)
 ENVIRONMENTS = {"racing": "racing", "drivetrain/Racing-v0": "racing"}
 # options and values that are not built yet; () = the whole option
 UNBUILT: dict[str, tuple[str, ...]] = {
-    "obs": ("lidar", "pixels"),
-    "encoder": ("cnn", "resnet"),
     "core": ("gru", "lstm", "transformer"),
     "backend": ("sb3",),
     "track": ("wandb", "offline"),
@@ -41,12 +39,26 @@ RECORDED = ("version", "algo", "env")  # keys of config.json that are no options
 class TaskOptions(Options):
     """What the driver sees, does and is scored by"""
 
-    obs: Literal["state"] = Field("state", description="what the driver sees")
+    obs: Literal["state", "lidar", "pixels"] = Field(
+        "state", description="what the driver sees: the car's state and the road ahead, beams, or pictures"
+    )
     actions: Literal["continuous", "pedals", "discrete", "macro"] = Field(
         "continuous", description="what it can do: three controls, steer and pedals, 5 choices, or 15 choices"
     )
     frame_skip: int = Field(1, ge=1, le=100, description="frames an action is held for, 0.02 s each")
     lap_rule: Literal["all", "percent"] = Field("all", description="tiles a finished lap needs: all, or 95 percent")
+    picture: Literal["rgb", "grey", "palette"] = Field(
+        "rgb", description="of pixels: three colours, brightness, or numbers of colours"
+    )
+    picture_size: Literal[64, 84, 96] = Field(96, description="of pixels: columns of a picture, px")
+    crop: bool = Field(False, description="of pixels: leave out the rows of indicators")
+    frame_stack: int = Field(1, ge=1, le=16, description="of pixels: pictures in an observation, a decision apart")
+    indicators: Literal["original", "random"] = Field(
+        "original", description="of pixels: random = the score is written in another way in every episode"
+    )
+    domain_randomize: bool = Field(False, description="of pixels: other colours in every training episode")
+    beams: int = Field(19, ge=1, le=256, description="of lidar: number of beams")
+    beam_range: float = Field(40.0, gt=0, description="of lidar: how far a beam reaches, u")
 
 
 class RunOptions(Options):
@@ -92,7 +104,7 @@ def main(argv: list[str]) -> Result:
 
 def train_spec(algo: str, env: str) -> Spec[Any]:
     """The options of ``train ALGO ENV``: the run, the task, and every field of the algorithm's config."""
-    from drivetrain.agents.config import PRESETS, PPOConfig
+    from drivetrain.agents.config import PICTURE_PRESETS, PRESETS, PPOConfig
 
     model = create_model("TrainOptions", __base__=(RunOptions, TaskOptions, PPOConfig))
     return Spec(
@@ -100,6 +112,7 @@ def train_spec(algo: str, env: str) -> Spec[Any]:
         f"drivetrain train {algo} {env}",
         f"Train a driver with {algo.upper()} on {env}; everything about it goes to a folder below runs/.",
         preset=PRESETS.get((algo, env), {}),
+        variants={("obs", "pixels"): PICTURE_PRESETS.get((algo, env), {})},
         config=True,
         file_extras=RECORDED,
         unbuilt=UNBUILT,

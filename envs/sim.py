@@ -24,7 +24,7 @@ from .sight import OBSERVATIONS, Eyes, observation_space
 from .spec import GAP_MARGIN, GAP_REACH, RULES
 from .state import CarState
 from .track import Tracks
-from .view import PICTURES, SIZES
+from .view import PICTURES, SIZES, channels
 
 LAP_RULES = ("all", "percent")
 INDICATORS = ("original", "random")
@@ -207,6 +207,8 @@ class Sim:
         self.device = tracks.device
         self.single_observation_space: Box = observation_space(self.config)
         self.single_action_space: Box | Discrete = action_space(self.config.actions)
+        self.channels = channels(self.config) if self.config.obs == "pixels" else None
+        self.time_limit = math.ceil(RULES.time_limit / self.config.frame_skip)
         self.lane = torch.arange(num_envs, device=self.device)
         self.start = start_states(tracks)
         self.fast = self.device.type == "cpu" if fast is None else fast

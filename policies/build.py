@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete, Space
 from torch import nn
 
 from .config import PolicyConfig
-from .encoders import MLP
+from .encoders import make_encoder
 from .heads import BoundedHead, DiscreteHead, ValueHead
+from .normalize import AsItIs, RunningNorm
 from .policy import Policy
 
 POLICY_GAIN = 0.01
@@ -27,13 +29,16 @@ def build_policy(
     """A policy with fresh weights drawn by generator (a CPU generator).
 
     Raises:
-        ValueError: a space that no network of ours reads or writes.
+        ValueError: a space that no network of ours reads or writes, or not the encoder of the config.
     """
-    if not isinstance(observation_space, Box) or len(observation_space.shape) != 1:
-        raise ValueError(f"observation space: got {observation_space}; allowed: a Box of one dimension")
-    size = observation_space.shape[0]
-    actor = MLP(size, config.hidden, config.activation)
-    critic = None if config.shared_trunk else MLP(size, config.hidden, config.activation)
+    shape = observation_space.shape
+    if not isinstance(observation_space, Box) or shape is None or len(shape) not in (1, 3):
+        raise ValueError(f"observation space: got {observation_space}; allowed: a Box of numbers [O] or [H, W, C]")
+    if len(shape) == 3 and observation_space.dtype != np.uint8:
+        raise ValueError(f"observation space: got {observation_space}; allowed: pictures of uint8")
+    parts = config.encoder, shape, config.hidden, config.channels, config.activation
+    actor = make_encoder(*parts)
+    critic = None if config.shared_trunk else make_encoder(*parts)
     head: BoundedHead | DiscreteHead
     if isinstance(action_space, Box) and len(action_space.shape) == 1 and action_space.is_bounded():
         head = BoundedHead(actor.out_features, action_space, config.log_std_init, config.log_std_min)
@@ -41,7 +46,8 @@ def build_policy(
         head = DiscreteHead(actor.out_features, action_space)
     else:
         raise ValueError(f"action space: got {action_space}; allowed: a bounded Box of one dimension, or Discrete")
-    policy = Policy(size, actor, critic, head, ValueHead(actor.out_features))
+    norm = RunningNorm(shape[0]) if len(shape) == 1 else AsItIs()
+    policy = Policy(shape, norm, actor, critic, head, ValueHead(actor.out_features))
     initialise(policy, generator)
     return policy
 
@@ -50,9 +56,10 @@ def initialise(policy: Policy, generator: torch.Generator) -> None:
     """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases 0 but for REST."""
     last = {"head.mean": POLICY_GAIN, "head.logits": POLICY_GAIN, "value_head.value": 1.0}
     for name, module in policy.named_modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
             nn.init.orthogonal_(module.weight, last.get(name, math.sqrt(2)), generator=generator)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     if isinstance(policy.head, BoundedHead):
         with torch.no_grad():
             policy.head.mean.bias[policy.head.low == 0] = REST

@@ -12,16 +12,28 @@ class PolicyConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: Literal["mlp"] = Field("mlp", description="network that reads the observation")
-    hidden: tuple[int, ...] = Field((64, 64), description="units of the encoder's layers")
+    encoder: Literal["mlp", "cnn", "resnet"] = Field(
+        "mlp", description="network that reads the observation: mlp for numbers, cnn or resnet for pictures"
+    )
+    hidden: tuple[int, ...] = Field((64, 64), description="units of the encoder's fully connected layers")
+    channels: tuple[int, ...] | None = Field(
+        None, description="channels of the convolutions of cnn (resnet: of its parts); none = 32,64,64 (16,32,32)"
+    )
     activation: Literal["tanh", "relu", "elu", "silu"] = Field("tanh", description="nonlinearity of the encoder")
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
     log_std_min: float = Field(-5.0, description="logarithm of the smallest standard deviation of continuous actions")
     log_std_init: float = Field(-0.5, description="logarithm of the first standard deviation of continuous actions")
 
-    @field_validator("hidden")
+    @field_validator("hidden", "channels")
     @classmethod
-    def _check_hidden(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
-        if any(units < 1 for units in hidden):
+    def _check_sizes(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if sizes is not None and any(units < 1 for units in sizes):
             raise ValueError("every layer needs 1 unit or more")
-        return hidden
+        return sizes
+
+    @field_validator("channels")
+    @classmethod
+    def _check_channels(cls, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if channels == ():
+            raise ValueError("a network for pictures needs 1 convolution or more")
+        return channels

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -14,11 +16,20 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": lambda: nn.ELU(inplace=True),
     "silu": lambda: nn.SiLU(inplace=True),
 }
+WINDOWS = ((8, 4), (4, 2), (3, 1))
+"""px, size and stride of the convolutions of CNN; further ones are like the last"""
+CHANNELS = {"cnn": (32, 64, 64), "resnet": (16, 32, 32)}
+"""of the published networks"""
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """A layer whose weights build.initialise will set; torch's own default would draw from the global generator."""
     return skip_init(nn.Linear, inputs, outputs)
+
+
+def convolution(inputs: int, outputs: int, size: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """A convolution whose weights build.initialise will set."""
+    return skip_init(nn.Conv2d, inputs, outputs, size, stride=stride, padding=padding)
 
 
 class MLP(nn.Module):
@@ -35,3 +46,105 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class CNN(nn.Module):
+    """Strided convolutions, then an MLP: uint8 [B, H, W, C] → [B, hidden[-1]] (Mnih et al. 2015, "Model architecture").
+
+    Args:
+        shape: H, W and C of a picture; levels 0 to 255 are scaled to 0 to 1 inside.
+        channels: of each convolution.
+        hidden: units of the layers behind.
+        activation: of all layers.
+
+    Raises:
+        ValueError: the picture is too small for the convolutions.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], channels: tuple[int, ...], hidden: tuple[int, ...], activation: str
+    ) -> None:
+        super().__init__()
+        rows, columns, depth = shape
+        layers: list[nn.Module] = []
+        for k, width in enumerate(channels):
+            size, stride = WINDOWS[min(k, len(WINDOWS) - 1)]
+            layers += [convolution(depth, width, size, stride), ACTIVATIONS[activation]()]
+            rows, columns, depth = (rows - size) // stride + 1, (columns - size) // stride + 1, width
+        if min(rows, columns) < 1:
+            raise ValueError(f"picture {shape[0]}x{shape[1]} is too small for {len(channels)} convolutions")
+        self.layers = nn.Sequential(*layers)
+        self.dense = MLP(rows * columns * depth, hidden, activation)
+        self.out_features = self.dense.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.layers(to_levels(x)).flatten(1))
+
+
+class ResNet(nn.Module):
+    """Three-part residual network: uint8 [B, H, W, C] → [B, hidden[-1]] (Espeholt et al. 2018, figure 3, right).
+
+    Each part is a convolution, a pooling that halves the picture, and two blocks with a connection around them.
+
+    Args:
+        shape: H, W and C of a picture; levels 0 to 255 are scaled to 0 to 1 inside.
+        channels: of each part.
+        hidden: units of the layers behind.
+        activation: of all layers.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], channels: tuple[int, ...], hidden: tuple[int, ...], activation: str
+    ) -> None:
+        super().__init__()
+        rows, columns, depth = shape
+        parts: list[nn.Module] = []
+        for width in channels:
+            parts += [convolution(depth, width, 3, padding=1), nn.MaxPool2d(3, stride=2, padding=1)]
+            parts += [Residual(width, activation), Residual(width, activation)]
+            rows, columns, depth = math.ceil(rows / 2), math.ceil(columns / 2), width
+        self.layers = nn.Sequential(*parts, ACTIVATIONS[activation]())
+        self.dense = MLP(rows * columns * depth, hidden, activation)
+        self.out_features = self.dense.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.layers(to_levels(x)).flatten(1))
+
+
+class Residual(nn.Module):
+    """x + two convolutions of it: [B, C, H, W] → [B, C, H, W]."""
+
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        # the first activation must leave x as it is, for the connection around
+        self.first, self.second = (convolution(width, width, 3, padding=1) for _ in range(2))
+        self.activation = ACTIVATIONS[activation]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.activation(self.first(self.activation(x.clone())))
+        return x + self.second(inner)
+
+
+def to_levels(x: Tensor) -> Tensor:
+    """[B, C, H, W] float from 0 to 1, of pictures uint8 [B, H, W, C]."""
+    return x.permute(0, 3, 1, 2).to(torch.float32) * (1 / 255)
+
+
+Encoder = MLP | CNN | ResNet
+
+
+def make_encoder(
+    kind: str, shape: tuple[int, ...], hidden: tuple[int, ...], channels: tuple[int, ...] | None, activation: str
+) -> Encoder:
+    """The encoder of a kind for observations of a shape.
+
+    Raises:
+        ValueError: it does not read such observations.
+    """
+    if len(shape) != (1 if kind == "mlp" else 3):
+        what = "numbers [O]" if kind == "mlp" else "pictures [H, W, C]"
+        raise ValueError(f"the encoder {kind} reads {what}; got observations {list(shape)}")
+    if kind == "mlp":
+        return MLP(shape[0], hidden, activation)
+    network = CNN if kind == "cnn" else ResNet
+    return network(shape, channels or CHANNELS[kind], hidden, activation)

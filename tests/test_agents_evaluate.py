@@ -76,7 +76,7 @@ def test_simulator_and_original_score_the_same_drive_alike(actions: str) -> None
     pytest.importorskip("Box2D")
     seeds = [3, 4]
     ours = play_twin(random_actor(actions), seeds, SimConfig(actions=actions, frame_skip=4))
-    theirs = play_original(random_actor(actions), seeds, actions=actions, frame_skip=4)
+    theirs = play_original(random_actor(actions), seeds, SimConfig(actions=actions, frame_skip=4))
     assert ours.frames == theirs.frames
     assert ours.scores == pytest.approx(theirs.scores, abs=1e-3)
 

@@ -178,6 +178,7 @@ class Probe:
     """Tiny batched environments, after Andy Jones's probes: each isolates one thing that a learner may get wrong."""
 
     device = torch.device("cpu")
+    channels = time_limit = None
     single_observation_space = Box(-2.0, 2.0, (1,))
 
     def __init__(self, kind, num_envs=64):
@@ -309,7 +310,8 @@ def test_only_a_time_limit_is_bootstrapped_from_the_true_next_observation():
     obs = torch.tensor([[[0.5], [0.5]], [[0.1], [0.1]]])
     rollout = Rollout(
         obs=obs,
-        next_obs=torch.full((2, 2, 1), 1.5),
+        cut_obs=torch.full((2, 2, 1), 1.5),
+        value=None,
         raw_action=torch.zeros(2, 2, dtype=torch.int64),
         log_prob=torch.zeros(2, 2),
         reward=torch.ones(2, 2),

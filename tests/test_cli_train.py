@@ -19,6 +19,7 @@ from drivetrain import session, train
 from drivetrain.agents.checkpoint import MODEL, TRAINER, VALUES, choose_checkpoint
 from drivetrain.agents.evaluate import Scores
 from drivetrain.agents.metrics import METRICS
+from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.observe import OBS_SIZE
 from drivetrain.journal import read_metrics
 from drivetrain.main import main
@@ -114,6 +115,54 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
     assert bytes_of("parts") == bytes_of("whole")
     assert curve("parts") == curve("whole")
     assert Path("runs/parts/eval.csv").read_bytes() == Path("runs/whole/eval.csv").read_bytes()
+
+
+# 3 cars that see pictures, 4 steps: 12 steps an update
+SMALL_PICTURES = [
+    "--obs",
+    "pixels",
+    "--num-envs",
+    "3",
+    "--num-steps",
+    "4",
+    "--num-minibatches",
+    "2",
+    "--num-tracks",
+    "2",
+]
+SMALL_PICTURES += ["--hidden", "8", "--channels", "4,4", "--threads", "1", "--device", "cpu", "--frame-stack", "3"]
+
+
+def test_a_driver_that_sees_pictures_trains_resumes_and_is_scored_in_both_worlds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plan = [*SMALL_PICTURES, "--eval-every", "none", "--desired-kl-end", "none"]
+    call(capsys, "train", "ppo", "racing", *plan, "--steps", "48", "--name", "whole")
+    call(capsys, "train", "ppo", "racing", *plan, "--steps", "24", "--name", "parts")
+    assert call(capsys, "resume", "parts", "--steps", "48")["steps"] == 48
+    assert bytes_of("parts") == bytes_of("whole")
+    config = json.loads(Path("runs/whole/config.json").read_text())
+    assert (config["encoder"], config["picture"], config["frame_stack"]) == ("cnn", "grey", 3)
+    for env in ("racing", "CarRacing-v3"):
+        scored = call(capsys, "evaluate", "whole", "--episodes", "1", "--env", env)
+        assert (scored["env"], scored["episodes"]) == (env, 1)
+        assert scored["scores"][0] < 900
+    obs = RacingEnv(
+        "pixels", "pedals", 4, picture="grey", picture_size=64, crop=True, frame_stack=3
+    ).observation_space.sample()
+    from drivetrain.agents import load
+
+    action, _ = load("runs/whole").predict(obs, deterministic=True)
+    assert action.shape == (2,)
+
+
+@pytest.mark.parametrize("obs", ["state", "pixels"])
+def test_help_shows_the_preset_of_the_observation_asked_for(capsys: pytest.CaptureFixture[str], obs: str) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        train.main(["ppo", "racing", "--obs", obs, "--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    encoder = "mlp" if obs == "state" else "cnn"
+    assert f"cnn or resnet for pictures (default {encoder})" in page
 
 
 def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,8 +282,19 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--num-minibatches", "7"], 2, ["num_minibatches=7 must divide"]),
         (["ppo", "racing", "--hidden", "64,-5"], 2, ["--hidden: every layer needs 1 unit or more"]),
         (["ppo", "racing", "--hidden", "0"], 2, ["--hidden: every layer needs 1 unit or more"]),
-        (["ppo", "racing", "--obs", "pixels"], 2, ["--obs pixels is not built yet", "allowed state"]),
-        (["ppo", "racing", "--encoder", "cnn"], 2, ["--encoder cnn is not built yet"]),
+        (["ppo", "racing", "--obs", "pixel"], 2, ["allowed state, lidar, pixels", "did you mean pixels"]),
+        (["ppo", "racing", "--obs", "pixels", "--encoder", "mlp"], 2, ["the encoder mlp does not read pixels"]),
+        (["ppo", "racing", "--encoder", "cnn"], 2, ["the encoder cnn does not read state", "take --encoder mlp"]),
+        (["ppo", "racing", "--frame-stack", "3"], 2, ["only pictures are stacked"]),
+        (["ppo", "racing", "--obs", "pixels", "--picture-size", "70"], 2, ["got 70", "allowed 64, 84, 96"]),
+        (
+            ["ppo", "racing", "--obs", "pixels", "--num-steps", "256"],
+            2,
+            ["longer than an episode", "allowed up to 250"],
+        ),
+        (["ppo", "racing", "--obs", "pixels", "--channels", "8,8,8,8,8"], 2, ["too small for 5 convolutions"]),
+        (["ppo", "racing", "--obs", "pixels", "--channels", "8,0"], 2, ["every layer needs 1 unit or more"]),
+        (["ppo", "racing", "--obs", "pixels", "--num-envs", "1e8"], 8, ["out of memory", "num_envs 100000000"]),
         (["ppo", "racing", "--core", "gru"], 2, ["not built yet"]),
         (["ppo", "racing", "--backend", "sb3"], 2, ["not built yet"]),
         (["ppo", "racing", "--track", "wandb"], 2, ["not built yet"]),

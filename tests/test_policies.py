@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.config import PolicyConfig
+from drivetrain.policies.encoders import Residual
 from drivetrain.policies.heads import BoundedHead, Categorical, Gaussian
 from drivetrain.policies.normalize import RunningNorm
 
@@ -141,3 +142,91 @@ def test_statistics_change_by_update_alone_and_are_saved_with_the_policy():
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
     policy.obs_norm.update(torch.randn(50, 5, generator=rng()) * 9)
     assert not torch.equal(before["obs_norm.var"], policy.state_dict()["obs_norm.var"])
+
+
+PICTURE = Box(0, 255, (56, 64, 2), np.uint8)
+
+
+def look(count=3):
+    return torch.randint(0, 256, (count, *PICTURE.shape), generator=rng(5), dtype=torch.uint8)
+
+
+@pytest.mark.golden
+def test_the_convolutions_have_the_published_sizes():
+    # 84 x 84 x 4: 8·8·4·32 + 32, 4·4·32·64 + 64, 3·3·64·64 + 64, and 7·7·64 = 3,136 features into 512 units
+    wanted = 8_224 + 32_832 + 36_928 + 3_136 * 512 + 512
+    policy = build_policy(
+        Box(0, 255, (84, 84, 4), np.uint8),
+        Discrete(6),
+        PolicyConfig(encoder="cnn", hidden=(512,), activation="relu", shared_trunk=True),
+        rng(),
+    )
+    assert sum(p.numel() for p in policy.actor.parameters()) == wanted
+    # each part of the residual network halves the picture: 96 → 48 → 24 → 12, 12·12·32 = 4,608 features
+    policy = build_policy(
+        Box(0, 255, (96, 96, 3), np.uint8), Discrete(6), PolicyConfig(encoder="resnet", hidden=(256,)), rng()
+    )
+    assert policy.actor.dense.layers[0].in_features == 4_608
+
+
+@pytest.mark.golden
+def test_levels_are_scaled_to_one_inside():
+    policy = build_policy(
+        Box(0, 255, (8, 8, 1), np.uint8),
+        Discrete(2),
+        PolicyConfig(encoder="cnn", channels=(1,), hidden=(), activation="relu"),
+        rng(),
+    )
+    with torch.no_grad():  # one window over all: its sum over 64 pixels of level 51 = 0.2 is 12.8, weights ¼: 3.2
+        policy.actor.layers[0].weight.fill_(0.25)
+    features = policy.actor(torch.full((1, 8, 8, 1), 51, dtype=torch.uint8))
+    assert features.tolist() == [[pytest.approx(3.2, abs=1e-5)]]
+
+
+@pytest.mark.golden
+def test_a_residual_block_with_silent_convolutions_hands_its_input_through():
+    block = Residual(4, "relu")
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+    x = torch.randn(2, 4, 5, 5, generator=rng())
+    kept = x.clone()
+    torch.testing.assert_close(block(x), kept)  # its negative numbers too: the inner activation works on a copy
+    torch.testing.assert_close(x, kept)
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "resnet"])
+@pytest.mark.parametrize("shared_trunk", [True, False])
+def test_networks_of_pictures_act_and_judge_alone_as_in_a_batch(encoder, shared_trunk):
+    config = PolicyConfig(encoder=encoder, hidden=(16,), channels=(4, 4), shared_trunk=shared_trunk)
+    policy = build_policy(PICTURE, Box(-1, 1, (2,)), config, rng())
+    pictures = look()
+    together, values = policy.act(pictures), policy.value(pictures)
+    for k in range(3):
+        torch.testing.assert_close(policy.act(pictures[k : k + 1])[0], together[k])
+        torch.testing.assert_close(policy.value(pictures[k : k + 1])[0], values[k])
+    assert (policy.pi_and_shared_value(pictures)[1] is not None) == shared_trunk
+
+
+def test_networks_of_pictures_are_drawn_from_their_generator_alone():
+    config = PolicyConfig(encoder="resnet", hidden=(8,), channels=(4,))
+    torch.manual_seed(1)
+    one = build_policy(PICTURE, Discrete(3), config, rng(4)).state_dict()
+    torch.manual_seed(2)
+    two = build_policy(PICTURE, Discrete(3), config, rng(4)).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert all(bool(torch.isfinite(value).all()) for value in one.values())
+
+
+@pytest.mark.parametrize(
+    ("space", "encoder", "words"),
+    [
+        (PICTURE, "mlp", "the encoder mlp reads numbers"),
+        (OBS, "cnn", "the encoder cnn reads pictures"),
+        (Box(0, 255, (20, 20, 1), np.uint8), "cnn", "too small for 3 convolutions"),
+        (Box(0, 1, (56, 64, 2), np.float32), "cnn", "pictures of uint8"),
+    ],
+)
+def test_an_encoder_that_cannot_read_the_observation_is_refused(space, encoder, words):
+    with pytest.raises(ValueError, match=words):
+        build_policy(space, Discrete(2), PolicyConfig(encoder=encoder), rng())
