@@ -41,14 +41,15 @@ class Readings:
 
 def hud_height(size: tuple[int, int]) -> int:
     """px of the strip in a picture of that size."""
-    return round(80 * _unit(size))
+    return round(80 * unit_of(size))
 
 
-def draw_hud(pygame: ModuleType, surface: Surface, readings: Readings, caption: str = "") -> None:
-    """Paint the strip along the lower edge, and the caption in the upper left corner."""
+def draw_hud(pygame: ModuleType, surface: Surface, readings: Readings, bottom: int | None = None) -> None:
+    """Paint the strip, its lower edge at row `bottom` of the surface; None = at the surface's own."""
     size = surface.get_size()
-    unit, height = _unit(size), hud_height(size)
-    top = size[1] - height
+    unit, height = unit_of(size), hud_height(size)
+    bottom = size[1] if bottom is None else bottom
+    top = bottom - height
     pygame.draw.rect(surface, PANEL, (0, top, size[0], height))
     pygame.draw.rect(surface, LINE, (0, top, size[0], max(1, round(2 * unit))))
     brush = _Brush(pygame, surface, unit, top)
@@ -63,20 +64,43 @@ def draw_hud(pygame: ModuleType, surface: Surface, readings: Readings, caption: 
     brush.number(left + 676 * unit, "SCORE", f"{r.score:.0f}", 70)
     brush.number(left + 764 * unit, "TIME", f"{r.seconds:.1f}", 60, "s")
     brush.number(left + 852 * unit, "TRACK", str(r.seed) if r.seed >= 0 else "–", 96)
-    pygame.draw.rect(surface, TROUGH, (0, size[1] - round(5 * unit), size[0], round(5 * unit)))
+    pygame.draw.rect(surface, TROUGH, (0, bottom - round(5 * unit), size[0], round(5 * unit)))
     done = round(size[0] * min(max(r.progress, 0.0), 1.0))
-    pygame.draw.rect(surface, BLUE, (0, size[1] - round(5 * unit), done, round(5 * unit)))
-    if caption:
-        brush.caption(caption)
+    pygame.draw.rect(surface, BLUE, (0, bottom - round(5 * unit), done, round(5 * unit)))
 
 
-def _unit(size: tuple[int, int]) -> float:
-    """px per layout unit"""
+def draw_caption(pygame: ModuleType, surface: Surface, text: str, room: int | None = None) -> int:
+    """A short text in the upper left corner, at most `room` px wide; returns the row below it."""
+    unit = unit_of(surface.get_size())
+    pad = round(9 * unit)
+    face = font(pygame, round(24 * unit))
+    room = surface.get_width() if room is None else room
+    image = face.render(fitted(face, text, room - 3 * pad), True, TEXT)
+    size = (image.get_width() + 2 * pad, image.get_height() + round(1.4 * pad))
+    panel = pygame.Surface(size, pygame.SRCALPHA, 32)
+    pygame.draw.rect(panel, (*PANEL, 190), panel.get_rect(), border_radius=pad)
+    panel.blit(image, (pad, round(0.7 * pad)))
+    surface.blit(panel, (pad, pad))
+    return int(pad + size[1])
+
+
+def fitted(face: Any, text: str, room: float) -> str:
+    """The text, cut short with an ellipsis where it would be wider than room px in this font."""
+    if face.size(text)[0] <= room:
+        return text
+    while len(text) > 1 and face.size(f"{text}…")[0] > room:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def unit_of(size: tuple[int, int]) -> float:
+    """px per layout unit, in a picture of that size."""
     return max(0.28, min(size[0] / 960, size[1] / 540))
 
 
 @cache
-def _font(pygame: ModuleType, pixels: int) -> Any:
+def font(pygame: ModuleType, pixels: int) -> Any:
+    """pygame's own typeface, so many px high; never too small to read."""
     return pygame.font.Font(None, max(9, pixels))
 
 
@@ -89,7 +113,7 @@ class _Brush:
 
     def _text(self, x: float, middle: float, text: str, pixels: float, colour: Colour) -> float:
         """Write from x on, vertically around `middle` layout units below the strip's edge; returns the right end."""
-        image = _font(self.pygame, round(pixels * self.unit)).render(text, True, colour)
+        image = font(self.pygame, round(pixels * self.unit)).render(text, True, colour)
         self.surface.blit(image, (round(x), round(self.top + middle * self.unit - image.get_height() / 2)))
         return x + image.get_width()
 
@@ -97,7 +121,7 @@ class _Brush:
         """A label above a large number, made smaller until it fits into `room` layout units."""
         self._text(x, 20, label, 19, LABEL)
         pixels = 38
-        while pixels > 16 and _font(self.pygame, round(pixels * self.unit)).size(value)[0] > room * self.unit:
+        while pixels > 16 and font(self.pygame, round(pixels * self.unit)).size(value)[0] > room * self.unit:
             pixels -= 2
         end = self._text(x, 48, value, pixels, TEXT)
         self._text(end + 5 * self.unit, 52, suffix, 19, LABEL)
@@ -132,12 +156,3 @@ class _Brush:
         for at, thick, colour in ((middle, max(1, tick // 2), LABEL), (middle + half * asked, tick, TEXT)):
             mark = (round(at - thick / 2), box[1] - tick, thick, box[3] + 2 * tick)
             self.pygame.draw.rect(self.surface, colour, mark)
-
-    def caption(self, text: str) -> None:
-        image = _font(self.pygame, round(24 * self.unit)).render(text, True, TEXT)
-        pad = round(9 * self.unit)
-        size = (image.get_width() + 2 * pad, image.get_height() + round(1.4 * pad))
-        panel = self.pygame.Surface(size, self.pygame.SRCALPHA, 32)
-        self.pygame.draw.rect(panel, (*PANEL, 180), panel.get_rect(), border_radius=pad)
-        panel.blit(image, (pad, round(0.7 * pad)))
-        self.surface.blit(panel, (pad, pad))

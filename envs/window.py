@@ -44,9 +44,14 @@ class Window:
         self._pygame = pygame
         self._clock = pygame.time.Clock()
         self.is_open = True
+        self.held: set[str] = set()
+        """names of the keys that are down, as of the last call of pressed()"""
 
     def show(self, surface: Surface, fps: float) -> None:
-        """Put a picture of the window's size on the screen, no sooner than 1 / fps seconds after the last one."""
+        """Put a picture of the window's size on the screen, no sooner than 1 / fps seconds after the last one.
+
+        Of fps = 0 at once.
+        """
         self._screen.blit(surface, (0, 0))
         self._pygame.display.flip()
         self._clock.tick(fps)
@@ -60,7 +65,12 @@ class Window:
         for event in self._pygame.event.get():
             if event.type == self._pygame.QUIT:
                 self.is_open = False
+            elif event.type == self._pygame.WINDOWFOCUSLOST:
+                self.held.clear()  # their going up will not be told
+            elif event.type == self._pygame.KEYUP:
+                self.held.discard(self._pygame.key.name(event.key))
             elif event.type == self._pygame.KEYDOWN:
+                self.held.add(self._pygame.key.name(event.key))
                 # the character typed, where there is one: "+" is "+" on every keyboard
                 typed = event.unicode.strip() if event.unicode.isprintable() else ""
                 pressed.append(typed or self._pygame.key.name(event.key))
