@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,11 +58,12 @@ class RaceScene:
     """
 
     def __init__(self, driver: Driver, env_name: str, size: tuple[int, int], pixels: bool = False) -> None:
+        from drivetrain.agents.evaluate import scored
         from drivetrain.drive import Drive
         from drivetrain.envs.spec import DT
         from drivetrain.envs.viewer import Viewer
 
-        self._drive = Drive(driver, env_name)
+        self._drive = Drive(replace(driver, sim_config=scored(driver.sim_config)), env_name)
         self._viewer = None if pixels else Viewer(size)
         self._seen: tuple[Tracks, CarState] | None = None
         self.titles = titles_of(driver, env_name)
@@ -115,8 +117,11 @@ class RaceScene:
 def titles_of(driver: Driver, env_name: str) -> tuple[str, ...]:
     """Ways of saying who drives where, from long to short; the simulator goes without saying."""
     place = "" if env_name == RACING else f" · {env_name}"
-    short = driver.name if driver.step is None else f"{driver.name}, {_in_short(driver.step)} steps"
-    return tuple(dict.fromkeys((driver.title + place, driver.title, short, driver.name)))
+    name = driver.name.rpartition("/")[2]  # of a run that was named by its path
+    if driver.step is None:
+        return name + place, name
+    title = f"{name}, step {driver.step:,}"
+    return title + place, title, f"{name}, {_in_short(driver.step)} steps", name
 
 
 def _in_short(steps: int) -> str:

@@ -42,10 +42,15 @@ class Videos:
         self._left_out = 0
         self._sweep()
 
+    @property
+    def filming(self) -> bool:
+        """Whether a film is being made."""
+        self.look()
+        return self._process is not None
+
     def film(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Begin a film of these weights, unless one is being made."""
-        self.look()
-        if self._process is not None:
+        if self.filming:
             if not self._left_out:
                 self._say(f"no video of step {step:,}: the one of step {self._step:,} is still being made")
             self._left_out += 1

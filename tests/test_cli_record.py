@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.original import OriginalEnv
 from drivetrain.envs.viewer import Viewer, load_pygame
 from drivetrain.main import main
+from drivetrain.scenes import RaceScene
 
 SMALL = ["--size", "160x120"]
 
@@ -227,6 +229,18 @@ def test_any_environment_that_renders_is_filmed_at_its_own_speed(capsys, tmp_pat
     assert sum(told["scores"]) == len(pictures) == told["frames"]  # a reward of 1 a step
     assert pictures[0].shape == (400 + 25 + 1, 600, 3)  # a caption above, and an even height
     assert pictures[0][100:200].mean() > 250  # white paper
+
+
+def test_a_driver_is_filmed_in_the_colours_it_is_scored_in():
+    driver = find_driver("random")
+    trained = replace(driver, sim_config=replace(driver.sim_config, obs="pixels", domain_randomize=True))
+    scored = replace(driver, sim_config=replace(driver.sim_config, obs="pixels"))
+    seen = []
+    for who in (trained, scored):
+        scene = RaceScene(who, "racing", (160, 120))
+        next(scene.play(0))
+        seen.append(scene._drive.seen)
+    torch.testing.assert_close(*seen, rtol=0, atol=0)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="parts are told apart by locks")
