@@ -118,22 +118,17 @@ class Film:
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._container = av.open(str(self._part), "w", format=kind, options=options)
+            # file: or a name with a colon in it would be taken for a protocol
+            self._container = av.open(f"file:{self._part}", "w", format=kind, options=options)
         except OSError as error:
             self._remove_part()
             raise UserError(f"cannot write {path}", got=error.strerror, fix="choose another --out") from error
-        self._stream: Any
-        self._graph: Any = None
-        width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
-        if kind == "mp4":
-            coding = {"preset": "veryfast", "crf": "20"}
-            self._stream = self._container.add_stream("libx264", rate=self.fps, options=coding)
-            self._stream.pix_fmt = "yuv420p"
-        else:
-            self._stream = self._container.add_stream("gif", rate=self.fps)
-            self._stream.pix_fmt = "pal8"
-            self._graph = _palette_graph(av, width, height, self.fps)
-        self._stream.width, self._stream.height = width, height
+        try:
+            self._stream, self._graph = self._coders(kind, size)
+        except Exception as error:
+            self._discard()
+            fix = "run: pip install --upgrade av"
+            raise UserError(f"this PyAV cannot make a film in {kind}", got=error, fix=fix) from error
         self._stream.codec_context.thread_count = threads
 
     @property
@@ -187,6 +182,21 @@ class Film:
             what = f"the film {self.path} could not be stored"
             fix = "free space, or choose another --out"
             raise UserError(what, got=error.strerror, fix=fix, code=EXIT_STORAGE) from error
+
+    def _coders(self, kind: str, size: tuple[int, int]) -> tuple[Any, Any]:
+        """The encoder's stream, and the filter before it if there is one."""
+        width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
+        graph: Any = None
+        if kind == "mp4":
+            coding = {"preset": "veryfast", "crf": "20"}
+            stream: Any = self._container.add_stream("libx264", rate=self.fps, options=coding)
+            stream.pix_fmt = "yuv420p"
+        else:
+            stream = self._container.add_stream("gif", rate=self.fps)
+            stream.pix_fmt = "pal8"
+            graph = _palette_graph(self._av, width, height, self.fps)
+        stream.width, stream.height = width, height
+        return stream, graph
 
     def _encode(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):

@@ -209,6 +209,24 @@ def test_a_suffix_in_capitals_is_as_good(tmp_path):
     assert len(decoded(tmp_path / "FILM.MP4")[0]) == 2
 
 
+@pytest.mark.parametrize("name", ["10:30 a.mp4", "%d [x]*?.gif", "fünf.mp4"])
+def test_any_name_will_do(tmp_path, name):
+    make(check_target(str(tmp_path / name)), [10] * 3)
+    assert names(tmp_path) == [name]
+    with open(tmp_path / name, "rb") as film, av.open(film) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 3
+
+
+def test_a_missing_encoder_is_a_users_error(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise ValueError("no filter palettegen")
+
+    monkeypatch.setattr("drivetrain.film._palette_graph", unknown)
+    with pytest.raises(UserError, match="this PyAV cannot make a film in gif; got no filter palettegen; run: pip"):
+        Film(tmp_path / "film.gif", SIZE)
+    assert names(tmp_path) == []
+
+
 def test_a_film_that_cannot_be_opened_is_a_users_error(tmp_path, monkeypatch):
     path = tmp_path / "film.mp4"
 
