@@ -1,9 +1,10 @@
-"""``drivetrain watch WHO``: see a driver drive, in a window."""
+"""``drivetrain watch WHO``: see drivers drive, in a window, and drive yourself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -12,128 +13,164 @@ from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result
 
 if TYPE_CHECKING:
-    from drivetrain.drive import Drive
-    from drivetrain.envs.viewer import Viewer
+    from drivetrain.drivers import Driver
     from drivetrain.envs.window import Window
+    from drivetrain.show import Show
 
 __all__ = ["main"]
 
-FPS = 50  # frames of the simulator in a second of the race
-SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-PAUSE_AT_END = 1.2  # s, the end of an episode stays in sight
-KEYS = "space pause · n next track · + faster · - slower · q quit"
+HUMAN = "human"
+MOST_GHOSTS = 16
+KEYS = (
+    "space pauses, . goes on by a single frame, + and - change the speed, n takes the next track, c another camera, v "
+    "shows what the network sees, t takes over by hand and gives back, tab follows the next car, h helps, q quits"
+)
 
 
 class WatchOptions(Options):
     """Options"""
 
-    env: Literal["racing", "CarRacing-v3"] = Field("racing", description="the simulator, or the original")
+    env: str | None = Field(
+        None,
+        description="racing, CarRacing-v3 (the original), or any Gymnasium environment that renders rgb_array; none = "
+        "where the first run was trained",
+    )
     seed: int = Field(0, ge=0, le=2**62, description="episode i is on the track of seed + i")
     episodes: int | None = Field(None, ge=1, description="episodes to show; none = until the window is closed")
     size: str | None = Field(None, description="WIDTHxHEIGHT of the window in pixels; none = 960x720")
     checkpoint: str = Field("best", description="of a run: best (by validation), last, or a step")
+    out: str = Field("runs/drives", description="folder for what is driven by hand, a file an episode")
+    player: str = Field(HUMAN, description="name of whom drives by hand, kept with the drive")
 
 
 SPEC = Spec(
     WatchOptions,
-    "drivetrain watch WHO",
-    f"See a run, expert or random drive in a window. Keys: {KEYS}.",
+    "drivetrain watch WHO [WHO …]",
+    f"See a run, expert or random drive in a window, or drive yourself: human. More of them drive beside the first on "
+    f"the same track, as ghosts. Keys: {KEYS}.",
     positionals=("who",),
+    many="who",
 )
 
 
 def main(argv: list[str]) -> Result:
-    """Show a driver."""
+    """Show drivers."""
     parsed = parse(SPEC, argv)
     options = parsed.options
-    from drivetrain.envs.viewer import SIZE, Viewer
+    # all that is cheap to check comes before anything slow
+    words = _in_order(parsed.words)
+    from drivetrain.envs.viewer import SIZE
     from drivetrain.envs.window import Window, require_display
     from drivetrain.record import size_of
 
     size = size_of(options.size) or SIZE
-    who = parsed.words[0]
-    if who == "human":
-        raise UserError("driving by hand is not built yet", got=who, allowed="a run, expert, random")
+    _check_folder(Path(options.out))
     require_display()
+    from drivetrain.foreign import check_environment
+
+    asked = None if options.env is None else check_environment(options.env)
 
     import torch
 
-    from drivetrain.drive import Drive
     from drivetrain.drivers import find_driver
 
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
-    drive = Drive(find_driver(who, options.checkpoint), options.env)
-    viewer = Viewer(size)
-    window = Window(size, f"drivetrain watch {who}: {KEYS}")
-    print(KEYS, flush=True)
-    show = _Show(window, viewer, drive)
-    scores: list[float] = []
-    seed = options.seed
+    drivers = [_human(options.player) if who == HUMAN else find_driver(who, options.checkpoint) for who in words]
+    env = asked or next((driver.env for driver in drivers if driver.step is not None), drivers[0].env)
+    window = Window(size, f"drivetrain watch {' '.join(words)}")
     try:
-        while window.is_open and (options.episodes is None or len(scores) < options.episodes):
-            if show.play(seed):
-                scores.append(drive.score)
-                print(f"track {seed}: score {drive.score:.1f} in {drive.frames} frames", flush=True)
+        show = _show(window, drivers, env, size, options)
+    except BaseException:
+        window.close()
+        raise
+    return _run(show, options.seed, options.episodes)
+
+
+def _run(show: Show, seed: int, episodes: int | None) -> Result:
+    """Episodes until there were enough or the window is closed."""
+    scores: list[float] = []
+    played = told = 0
+    try:
+        while show.window.is_open and (episodes is None or played < episodes):
+            ended = show.play(seed)
+            if ended:
+                played += 1
+                for name, score, frames in show.stage.results():
+                    scores.append(score)
+                    print(f"{name}, seed {seed}: score {score:.1f} in {frames} frames", flush=True)
+            told = _tell(show.kept, told)
             seed += 1
     except KeyboardInterrupt:
-        pass  # in the terminal, that is how one closes it
+        _tell(show.kept, told)  # in the terminal, that is how one closes it
     finally:
-        window.close()
-        drive.close()
-    return Result({"episodes": len(scores), "scores": scores})
+        show.window.close()
+        show.stage.close()
+    return Result({"episodes": played, "scores": scores, "drives": [str(path) for path in show.kept]})
 
 
-@dataclass
-class _Show:
-    """What is on the screen, and what the keys have made of it."""
+def _tell(kept: list[Path], told: int) -> int:
+    for path in kept[told:]:
+        print(f"kept {path}", flush=True)
+    return len(kept)
 
-    window: Window
-    viewer: Viewer
-    drive: Drive
-    paused: bool = False
-    speed: int = SPEEDS.index(1.0)
-    skip: bool = False  # to the next track
 
-    def play(self, seed: int) -> bool:
-        """Shows the episode of a seed; returns whether it was driven to its end."""
-        self.skip = False
-        hidden = 0  # frames since the last picture
-        for tracks, state in self.drive.episode(seed):
-            hidden += 1
-            if hidden < SPEEDS[self.speed]:
-                continue
-            hidden = 0
-            self._show(self.viewer.draw(tracks, state, caption=self._caption()))
-            while self.paused and self._goes_on():
-                self._show(self.viewer.draw(tracks, state, caption=self._caption()))
-            if not self._goes_on():
-                return False
-        picture = self.viewer.draw(tracks, state, caption=self._caption())
-        for _ in range(round(PAUSE_AT_END * FPS * min(SPEEDS[self.speed], 1.0))):
-            if self._goes_on():
-                self._show(picture)
-        return True
+def _show(window: Window, drivers: list[Driver], env: str, size: tuple[int, int], options: WatchOptions) -> Show:
+    """The show of these drivers.
 
-    def _goes_on(self) -> bool:
-        return self.window.is_open and not self.skip
+    Raises:
+        UserError: a driver that does not work there.
+    """
+    from drivetrain.scenes import ORIGINAL, RACING
+    from drivetrain.show import Show
+    from drivetrain.stage import GymStage, RaceStage
 
-    def _show(self, picture: object) -> None:
-        self.window.show(picture, FPS * min(SPEEDS[self.speed], 1.0))
-        for key in self.window.pressed():
-            if key in ("q", "escape"):
-                self.window.close()
-            elif key == "space":
-                self.paused = not self.paused
-            elif key == "n":
-                self.skip = True
-            elif key in ("+", "=", "-"):
-                step = -1 if key == "-" else 1
-                self.speed = min(max(self.speed + step, 0), len(SPEEDS) - 1)
+    if env in (RACING, ORIGINAL):
+        from drivetrain.envs.hands import Hands, Pad
+        from drivetrain.envs.viewer import Viewer
 
-    def _caption(self) -> str:
-        parts = [self.drive.driver.title, self.drive.env_name]
-        if SPEEDS[self.speed] != 1.0:
-            parts.append(f"{SPEEDS[self.speed]:g}x")
-        if self.paused:
-            parts.append("paused")
-        return " · ".join(parts)
+        hands = Hands(Pad())
+        stage = RaceStage(drivers, env, Viewer(size), hands, Path(options.out), options.player)
+        return Show(window, stage, hands if stage.is_human else None)
+    if drivers[0].key == HUMAN:
+        raise UserError("nobody can drive this environment by hand", got=f"--env {env}", allowed=(RACING, ORIGINAL))
+    if len(drivers) > 1:
+        raise UserError("ghosts need a track", got=f"--env {env}", allowed=(RACING, ORIGINAL), fix="name one driver")
+    from drivetrain.foreign import GymScene
+
+    return Show(window, GymStage(GymScene(env, drivers[0]), size))
+
+
+def _in_order(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The human first: the first car is the user's own.
+
+    Raises:
+        UserError: two humans, or too many ghosts.
+    """
+    humans = words.count(HUMAN)
+    if humans > 1:
+        raise UserError("there is one wheel only", got=" ".join(words), fix=f"name {HUMAN} once")
+    if len(words) > MOST_GHOSTS + 1:
+        raise UserError("too many ghosts", got=len(words) - 1, allowed=f"up to {MOST_GHOSTS}")
+    return tuple(sorted(words, key=lambda word: word != HUMAN))
+
+
+def _human(name: str) -> Driver:
+    from drivetrain.drivers import Driver
+    from drivetrain.envs.sim import SimConfig
+
+    return Driver(name, HUMAN, "racing", SimConfig())
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse before anybody has driven in vain.
+
+    Raises:
+        UserError: drives cannot be kept there.
+    """
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{there} is no folder", got=f"--out {folder}", fix="choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"the folder {there} cannot be written", got=f"--out {folder}", fix="choose another --out")

@@ -1,0 +1,125 @@
+"""What `watch` does in time: plays episodes on a stage, shows them in a window, and obeys the keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drivetrain.stage import Frame
+
+if TYPE_CHECKING:
+    from drivetrain.envs.hands import Hands
+    from drivetrain.envs.window import Window
+    from drivetrain.stage import Entries, Stage
+
+__all__ = ["Show"]
+
+SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+PAUSE_AT_END = 1.2  # s, the end of an episode stays in sight
+NOTE = 1.5  # s that a message stays
+SCREEN = 30.0  # pictures a second while nothing moves
+
+# (key, what it does): in one line at the bottom of the window, before and after what the stage's own keys do
+FIRST: Entries = (("space", "pause"), (".", "step"), ("+ −", "speed"), ("n", "next track"))
+LAST: Entries = (("h", "help"), ("q", "quit"))
+
+
+@dataclass
+class Show:
+    """What is on the screen, and what the keys have made of it."""
+
+    window: Window
+    stage: Stage
+    hands: Hands | None = None  # an episode waits for them, where given
+    cap: bool = True  # at the speed of the race; otherwise as fast as it goes
+    paused: bool = False
+    speed: int = SPEEDS.index(1.0)
+    kept: list[Path] = field(default_factory=list)  # files of what was driven by hand
+    _skip: bool = False  # to the next track
+    _steps: int = 0  # to take in spite of the pause
+    _help: bool = False
+    _note: tuple[str, float] = ("", 0.0)  # a message, and for how many more seconds
+
+    def play(self, seed: int) -> bool:
+        """Shows the episode of a seed; returns whether it was seen to its end. What was driven by hand is kept."""
+        self._skip, self._steps = False, 0
+        self.stage.begin(seed)
+        ended = False
+        try:
+            self._wait_for_hands()
+            ended = self._play()
+        finally:
+            self.kept += self.stage.finish(cut=not ended)
+        return ended
+
+    def _play(self) -> bool:
+        hidden = 0.0  # frames since the last picture
+        while self._goes_on():
+            if self.paused and not self._steps:
+                self._draw("paused", SCREEN)
+                continue
+            if not self.stage.advance(self.window.held):
+                break
+            hidden += 1
+            if self._steps:
+                self._steps -= 1
+                hidden = SPEEDS[-1]
+            if hidden >= SPEEDS[self.speed]:
+                hidden = 0
+                self._draw("", self.stage.fps * min(SPEEDS[self.speed], 1.0))
+        if not self._goes_on():
+            return False
+        self._linger()
+        return True
+
+    def _wait_for_hands(self) -> None:
+        """Somebody who drives starts when they are ready."""
+        if self.hands is None:
+            return
+        while self._goes_on() and not self.hands.touched(self.window.held):
+            self._draw("arrows, WASD or a gamepad: drive off when you like", SCREEN)
+
+    def _linger(self) -> None:
+        """The end of an episode stays in sight for a moment."""
+        name, score, _ = self.stage.results()[0]
+        rate = min(self.stage.fps, SCREEN)
+        for _ in range(round(PAUSE_AT_END * rate)):
+            if self._goes_on():
+                self._draw(f"{name}: score {score:.1f}", rate)
+
+    def _goes_on(self) -> bool:
+        return self.window.is_open and not self._skip
+
+    def _draw(self, banner: str, rate: float) -> None:
+        """One picture, no sooner than 1 / rate seconds after the last one; then the keys."""
+        if self._note[1] > 0:
+            banner = self._note[0]
+            self._note = (banner, self._note[1] - 1 / rate)
+        notes = (f"{SPEEDS[self.speed]:g}x",) if SPEEDS[self.speed] != 1.0 else ()
+        line = (*FIRST, *self.stage.keys, *LAST)
+        box = (*line[:-2], ("h, F1", "this box"), ("q, escape", "quit")) if self._help else ()
+        picture = self.stage.draw(Frame(notes, banner, self._line(), box))
+        self.window.show(picture, rate if self.cap else 0)
+        for key in self.window.pressed():
+            self._press(key)
+
+    def _line(self) -> Entries:
+        """Help first, where the window is narrow."""
+        return (*LAST, *FIRST, *self.stage.keys)
+
+    def _press(self, key: str) -> None:
+        if key in ("q", "escape"):
+            self.window.close()
+        elif key == "space":
+            self.paused = not self.paused
+        elif key == ".":
+            self.paused, self._steps = True, self._steps + 1
+        elif key == "n":
+            self._skip = True
+        elif key in ("+", "=", "-"):
+            self.speed = min(max(self.speed + (-1 if key == "-" else 1), 0), len(SPEEDS) - 1)
+        elif key in ("h", "f1"):
+            self._help = not self._help
+        elif note := self.stage.press(key):
+            self._note = (note, NOTE)
