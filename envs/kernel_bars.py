@@ -10,6 +10,7 @@ import numpy as np
 from .compiled import compiled
 from .indicators import FLOOR, LEAST, LOWEST, LYING, RAW_COLUMNS, SCORE_BOX, SIDEWAYS, STEP, UNIT, UPRIGHT
 from .kernel_car import Cars, F, World
+from .kernel_road import DEPTH
 from .paint import RAW, UNWRITTEN
 from .screen import SOURCE
 from .spec import RULES
@@ -27,17 +28,15 @@ _COLOUR = np.array([colour for *_, colour in UPRIGHT + SIDEWAYS], np.float32)
 _UPRIGHTS, _BARS = len(UPRIGHT), len(UPRIGHT + SIDEWAYS)
 _FLOOR, _UNIT, _LEAST, _LYING_TOP, _LYING_BOTTOM = F(FLOOR), F(UNIT), F(LEAST), F(LYING[0]), F(LYING[1])
 _WIDE, _HIGH = F(SOURCE[0] / SIDE), F(SOURCE[1] / SIDE)
-_FIRST_ROW, _ROWS, _SIDE, _TEXT_COLUMNS = ROAD_ROWS, SIDE - ROAD_ROWS, SIDE, RAW_COLUMNS
+_FIRST_ROW, _ROWS, _SIDE, _DEPTH, _TEXT_COLUMNS = ROAD_ROWS, SIDE - ROAD_ROWS, SIDE, DEPTH, RAW_COLUMNS
 _BOX_TOP, _BOX_BOTTOM, _BOX_WIDTH = SCORE_BOX[0] - ROAD_ROWS, SCORE_BOX[1] - ROAD_ROWS, SCORE_BOX[3]
 _PER_LAP, _PER_FRAME, _LOWEST, _HIGHEST = RULES.lap_reward, RULES.frame_cost, LOWEST, round(RULES.lap_reward)
 
 
 @compiled(rounds=False)
 def paint_bars(i: int, world: World, cars: Cars, style: int, table: Array, levels: Array) -> None:
-    """indicators.indicators of car i, into levels [3, (SIDE - ROAD_ROWS) * SIDE]."""
-    for channel in range(3):
-        for pixel in range(_ROWS * _SIDE):
-            levels[channel, pixel] = _ZERO
+    """indicators.indicators of car i, into levels."""
+    levels[:] = _ZERO
     for bar in range(_BARS):
         if bar == 0:
             vx, vy = cars.velocity[i, 0], cars.velocity[i, 1]
@@ -75,9 +74,9 @@ def _paint_bar(bar: int, value: float, levels: Array) -> None:
             edge = F(column) * _WIDE
             wide = (min(edge + _WIDE, right) - max(edge, left)) / _WIDE
             cover = max(wide, _ZERO) * high
-            pixel = row * _SIDE + column
             for channel in range(3):
-                levels[channel, pixel] += cover * (_COLOUR[bar, channel] - levels[channel, pixel])
+                pixel = channel * _DEPTH + row * _SIDE + column
+                levels[pixel] += cover * (_COLOUR[bar, channel] - levels[pixel])
 
 
 @compiled()
@@ -101,4 +100,4 @@ def _write(number: int, style: int, table: Array, levels: Array) -> None:
         for column in range(columns):
             level = F(table[number, row - _BOX_TOP, column % _BOX_WIDTH])
             for channel in range(3):
-                levels[channel, row * _SIDE + column] = level + _TALLER if level > _ZERO else _ZERO
+                levels[channel * _DEPTH + row * _SIDE + column] = level + _TALLER if level > _ZERO else _ZERO

@@ -18,7 +18,7 @@ from .indicators import score_table
 from .kernel import share_out, views
 from .kernel_bars import paint_bars
 from .kernel_car import Cars, F, World
-from .kernel_road import make_line, paint_ground, paint_road, part
+from .kernel_road import DEPTH, PLANE, make_line, paint_ground, paint_road, part
 from .paint import HULL, STRIPE, Paint
 from .picture import STRIPE_ANGLE, TRUNCATION
 from .screen import FIRST_ZOOM, LAST_ZOOM, SOURCE
@@ -49,7 +49,9 @@ _CAR_TOP, _CAR_BOTTOM, _CAR_LEFT, _CAR_RIGHT = HULL_BOX
 _CAR_BLOCK = 44
 """first of the eight columns that car and wheels lie in"""
 _LEVELS, _ROWS, _SIDE, _ALL = LEVELS, ROAD_ROWS, SIDE, SIDE * SIDE
-_RED, _GREEN, _BLUE = LUMA
+_PLANE, _DEPTH = PLANE, DEPTH
+_RED, _GREEN, _BLUE = (F(weight) for weight in LUMA)
+_WEIGHTS, _ROUND = F(sum(LUMA)), F(sum(LUMA) / 2)
 
 
 class Colours(NamedTuple):
@@ -64,12 +66,13 @@ class Colours(NamedTuple):
 class Work(NamedTuple):
     """Memory that one thread draws in."""
 
-    layers: Array  # [4, ROAD_ROWS * SIDE] see kernel_road; clean between pictures
-    levels: Array  # [3, (SIDE - ROAD_ROWS) * SIDE] a row, or all rows of indicators
+    layers: Array  # [4 · PLANE] see kernel_road; clean between pictures
+    levels: Array  # [3 · DEPTH] see kernel_road
     colours: Array  # [9] road, grass, patch
     wheels: Array  # [4, 6, 6] lines of each wheel: left, right, back, front, and the ends of its stripe
-    picture: Array  # [1, SIDE * SIDE * 3] uint8, before it is made smaller
-    across: Array  # [SIDE * SIDE * 3] the same with fewer columns
+    picture: Array  # [SIDE * SIDE * 3] uint8, before it is made smaller
+    line: Array  # [SIDE * 3] a row of it, with the ones beside it averaged in
+    small: Array  # [SIDE * SIDE * 3] uint8, before it is stacked
 
 
 class Frame(NamedTuple):
@@ -134,8 +137,9 @@ def _line_part(lines: Array, wheel: int, k: int, row: int, column: int) -> float
 
 @compiled(rounds=False)
 def _paint_car(row: int, frames: int, lines: Array, hull: Array, levels: Array) -> None:
-    """picture.car over a row of levels [3, SIDE]."""
+    """picture.car over a row of levels."""
     for wheel in range(4):
+        spot = levels[_CAR_BLOCK:]
         for k in range(8):
             column = _CAR_BLOCK + k
             wide = _line_part(lines, wheel, 0, row, column) + _line_part(lines, wheel, 1, row, column) - _ONE
@@ -144,49 +148,52 @@ def _paint_car(row: int, frames: int, lines: Array, hull: Array, levels: Array) 
             wide = max(wide, _ZERO)
             tyre, mark = wide * max(long, _ZERO), wide * max(mark, _ZERO)
             for channel in range(3):
-                levels[channel, column] = levels[channel, column] * (_ONE - tyre) + mark * _STRIPE[channel]
+                at = channel * _DEPTH + k
+                spot[at] = spot[at] * (_ONE - tyre) + mark * _STRIPE[channel]
     zoom = min(frames, _LEVELS - 1)
     for column in range(_CAR_LEFT, _CAR_RIGHT):
         cover = hull[zoom, row - _CAR_TOP, column - _CAR_LEFT]
         for channel in range(3):
-            levels[channel, column] += cover * (_HULL[channel] - levels[channel, column])
+            at = channel * _DEPTH + column
+            levels[at] += cover * (_HULL[channel] - levels[at])
 
 
 @compiled(rounds=False)
 def _lay_road(row: int, layers: Array, levels: Array) -> None:
-    """The end of picture.road for a row of levels [3, SIDE]; layers are clean behind it."""
-    base = row * _SIDE
-    for column in range(_SIDE):
-        total = layers[0, base + column]
+    """The end of picture.road for a row of levels; layers are clean behind it."""
+    spot = layers[row * _SIDE :]
+    for k in range(_SIDE):
+        total = spot[k]
         under, scale = max(_ONE - total, _ZERO), _ONE / max(total, _ONE)
-        layers[0, base + column] = _ZERO
+        spot[k] = _ZERO
         for channel in range(3):
-            over = layers[channel + 1, base + column] * scale
-            levels[channel, column] = levels[channel, column] * under + over
-            layers[channel + 1, base + column] = _ZERO
+            over = spot[(channel + 1) * _PLANE + k] * scale
+            levels[channel * _DEPTH + k] = levels[channel * _DEPTH + k] * under + over
+            spot[(channel + 1) * _PLANE + k] = _ZERO
 
 
 @compiled(rounds=False)
-def _byte(level: float) -> int:
-    return int(max(level * _KEPT - _LOST, _ZERO))
+def _averaged(level: float) -> float:
+    """A level after averaging down, a whole number."""
+    return np.floor(max(level * _KEPT - _LOST, _ZERO))
 
 
 @compiled(rounds=False)
-def _put(levels: Array, count: int, grey: bool, out: Array, lane: int, start: int) -> None:
-    """Writes `count` pixels of levels into out [lane], from pixel `start` on."""
+def _put(levels: Array, count: int, grey: bool, out: Array) -> None:
+    """Writes `count` pixels of levels to the beginning of out; `grey` as view.grey."""
     if grey:
         for k in range(count):
-            light = _RED * _byte(levels[0, k]) + _GREEN * _byte(levels[1, k]) + _BLUE * _byte(levels[2, k])
-            out[lane, start + k] = (light + 128) >> 8
+            red, green, blue = _averaged(levels[k]), _averaged(levels[_DEPTH + k]), _averaged(levels[2 * _DEPTH + k])
+            out[k] = np.int32((_RED * red + _GREEN * green + _BLUE * blue + _ROUND) / _WEIGHTS)
     else:
         for k in range(count):
             for channel in range(3):
-                out[lane, 3 * (start + k) + channel] = _byte(levels[channel, k])
+                out[3 * k + channel] = np.int32(_averaged(levels[channel * _DEPTH + k]))
 
 
 @compiled(rounds=False)
-def _draw(i: int, world: World, cars: Cars, paint: Colours, work: Work, frame: Frame, out: Array, lane: int) -> None:
-    """picture.draw of car i, grey if wanted, into out [lane]."""
+def _draw(i: int, world: World, cars: Cars, paint: Colours, work: Work, frame: Frame, out: Array) -> None:
+    """picture.draw of car i, grey if wanted, into out, flat."""
     view = _view(i, cars)
     for k in range(3):
         work.colours[k] = paint.road[i, k]
@@ -194,53 +201,54 @@ def _draw(i: int, world: World, cars: Cars, paint: Colours, work: Work, frame: F
         work.colours[6 + k] = np.floor(paint.patch[i, k])
     paint_road(cars.track[i], i, world, cars.visited, view, work.colours, work.layers)
     _wheel_lines(i, cars, view, work.wheels)
+    channels = 1 if frame.grey else 3
     for row in range(_ROWS):
         paint_ground(row, view, work.colours, work.levels)
         _lay_road(row, work.layers, work.levels)
         if _CAR_TOP <= row < _CAR_BOTTOM:
             _paint_car(row, cars.frames[i], work.wheels, frame.hull, work.levels)
-        _put(work.levels, _SIDE, frame.grey, out, lane, row * _SIDE)
+        _put(work.levels, _SIDE, frame.grey, out[row * _SIDE * channels :])
     if frame.rows > _ROWS:
         paint_bars(i, world, cars, paint.score[i], frame.score, work.levels)
-        _put(work.levels, (_SIDE - _ROWS) * _SIDE, frame.grey, out, lane, _ROWS * _SIDE)
+        _put(work.levels, _DEPTH, frame.grey, out[_ROWS * _SIDE * channels :])
 
 
 @compiled(rounds=False)
-def _shrink(frame: Frame, work: Work, out: Array, lane: int, channels: int) -> None:
-    """view.shrink of work.picture into out [lane]."""
+def _shrink(frame: Frame, work: Work, out: Array, channels: int) -> None:
+    """view.shrink of work.picture into out, flat."""
     rows, columns = frame.size
-    picture, across = work.picture, work.across
-    for row in range(frame.rows):
-        for column in range(columns):
-            first = frame.column_first[column]
-            for channel in range(channels):
-                total = _ZERO
-                for k in range(frame.column_share.shape[1]):
-                    level = F(picture[0, (row * _SIDE + first + k) * channels + channel])
-                    total += frame.column_share[column, k] * level
-                across[(row * columns + column) * channels + channel] = total
-    width = columns * channels
+    width = _SIDE * channels
+    line = work.line[:width]
     for row in range(rows):
-        first = frame.row_first[row]
-        for place in range(width):
-            total = _ZERO
-            for k in range(frame.row_share.shape[1]):
-                total += frame.row_share[row, k] * across[(first + k) * width + place]
-            out[lane, row * width + place] = int(total + F(0.5))
+        line[:] = _ZERO
+        for k in range(frame.row_share.shape[1]):
+            share = frame.row_share[row, k]
+            above = work.picture[(frame.row_first[row] + k) * width :]
+            for place in range(width):
+                line[place] += share * F(above[place])
+        small = out[row * columns * channels :]
+        for column in range(columns):
+            beside = line[frame.column_first[column] * channels :]
+            for channel in range(channels):
+                total = F(0.5)
+                for k in range(frame.column_share.shape[1]):
+                    total += frame.column_share[column, k] * beside[k * channels + channel]
+                small[column * channels + channel] = np.int32(total)
 
 
 @compiled()
-def _stack(picture: Array, before: Array, out: Array, i: int, channels: int, stack: int, fresh: bool) -> None:
-    """view.push of picture [0] behind before [i], or view.fill where fresh, into out [i]."""
+def _stack(picture: Array, before: Array, out: Array, channels: int, stack: int, fresh: bool) -> None:
+    """view.push of a picture behind a stack, or view.fill where fresh, into out; all flat."""
     depth = channels * stack
-    size = out.shape[1]
+    size = len(out)
     if not fresh:
         for k in range(size - channels):
-            out[i, k] = before[i, k + channels]
+            out[k] = before[k + channels]
     for copy in range(0 if fresh else stack - 1, stack):
-        for channel in range(channels):
-            for pixel in range(size // depth):
-                out[i, pixel * depth + copy * channels + channel] = picture[0, pixel * channels + channel]
+        newest = out[copy * channels :]
+        for pixel in range(size // depth):
+            for channel in range(channels):
+                newest[pixel * depth + channel] = picture[pixel * channels + channel]
 
 
 @compiled()
@@ -253,16 +261,17 @@ def _see(
     whole = frame.size[0] == frame.rows and frame.size[1] == _SIDE
     for k in range(lo, hi):
         i = lanes[k]
-        if whole and frame.stack == 1:
-            _draw(i, world, cars, paint, work, frame, out, i)
-            continue
-        _draw(i, world, cars, paint, work, frame, work.picture, 0)
+        alone = frame.stack == 1
+        drawn, small = work.picture, work.small
+        if whole:
+            drawn = out[i] if alone else small
+        elif alone:
+            small = out[i]
+        _draw(i, world, cars, paint, work, frame, drawn)
         if not whole:
-            if frame.stack == 1:
-                _shrink(frame, work, out, i, channels)
-                continue
-            _shrink(frame, work, work.picture, 0, channels)
-        _stack(work.picture, before, out, i, channels, frame.stack, fresh)
+            _shrink(frame, work, small, channels)
+        if not alone:
+            _stack(small, before[i], out[i], channels, frame.stack, fresh)
 
 
 @cache
@@ -271,12 +280,13 @@ def _memory(parts: int) -> list[Work]:
     real, whole = np.float32, SIDE * SIDE * 3
     return [
         Work(
-            np.zeros((4, ROAD_ROWS * SIDE), real),
-            np.zeros((3, (SIDE - ROAD_ROWS) * SIDE), real),
+            np.zeros(4 * PLANE, real),
+            np.zeros(3 * DEPTH, real),
             np.zeros(9, real),
             np.zeros((4, 6, 6), real),
-            np.zeros((1, whole), np.uint8),
-            np.zeros(whole, real),
+            np.zeros(whole, np.uint8),
+            np.zeros(SIDE * 3, real),
+            np.zeros(whole, np.uint8),
         )
         for _ in range(parts)
     ]

@@ -1,8 +1,9 @@
 """Road and grass of one picture on the fast path: `picture.ground` and `picture.road` in scalar float32 for numba.
 
 A tile is painted over the few pixels that it covers, eight columns at a time, because so many fit into one
-instruction of the processor. `layers` [4, ROAD_ROWS x SIDE] holds the share of each pixel under road and kerbs, and
-their red, green and blue; it is clean before a picture and left clean behind it.
+instruction of the processor. `layers` [4 · PLANE] holds the share of each pixel under road and kerbs, and their red,
+green and blue, `levels` [3 · DEPTH] the red, green and blue of a row. The compiler only finds its way to such
+instructions where indices cannot be negative and arrays cannot overlap: hence flat arrays with fixed distances.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from .view import ROAD_ROWS, SIDE
 Array = Any
 BLOCK = 8
 """columns painted at once"""
+PLANE = ROAD_ROWS * SIDE
+"""from one part of `layers` to the next"""
+DEPTH = (SIDE - ROAD_ROWS) * SIDE
+"""from one channel of `levels` to the next: room for a row, or for all rows of indicators"""
 
 _ZERO, _ONE, _HALF, _QUARTER, _TWO = F(0), F(1), F(0.5), F(0.25), F(2)
 _FLATTEST, _SPARE = F(FLATTEST), F(1.5)
@@ -33,6 +38,7 @@ _SHADES = np.array([0.0, SHADE, 2 * SHADE], np.float32)
 _KERB = np.array(KERB, np.float32)
 _ROWS, _SIDE, _BLOCKS = ROAD_ROWS, SIDE, SIDE // BLOCK
 _LAST_ROW, _LAST_COLUMN = F(ROAD_ROWS), F(SIDE)
+_PLANE, _GREEN, _BLUE = PLANE, DEPTH, 2 * DEPTH
 _TINY = F(1e-6)
 
 
@@ -75,7 +81,7 @@ def _narrow(first: float, last: float, f: float, right: float, far: float) -> tu
 
 @compiled(rounds=False)
 def paint_ground(row: int, view: tuple, colours: Array, levels: Array) -> None:
-    """picture.ground of a row, into levels [3, SIDE]; colours [9] = road, grass, patch, whole numbers."""
+    """picture.ground of a row, into levels; colours [9] = road, grass, patch, whole numbers."""
     x, y, ax, ay, width, height = view
     below = F(row) - _TOP
     stride_x, stride_y = ax * width, ay * width
@@ -85,19 +91,19 @@ def paint_ground(row: int, view: tuple, colours: Array, levels: Array) -> None:
     far_x, near_x, gain_x = slopes(stride_x, down_x)
     far_y, near_y, gain_y = slopes(stride_y, down_y)
     period = _TWO * _PATCH
-    for block in range(_BLOCKS):
-        for k in range(BLOCK):
-            column = block * BLOCK + k
-            px, py = x + stride_x * F(column), y + stride_y * F(column)
-            sx = px - period * np.floor(px / period + _QUARTER)
-            sy = py - period * np.floor(py / period + _QUARTER)
-            lighter = part(_PATCH * _HALF - abs(sx - _PATCH * _HALF), far_x, near_x, gain_x)
-            lighter *= part(_PATCH * _HALF - abs(sy - _PATCH * _HALF), far_y, near_y, gain_y)
-            field = part(_PLAYFIELD - abs(px), far_x, near_x, gain_x)
-            field *= part(_PLAYFIELD - abs(py), far_y, near_y, gain_y)
-            for channel in range(3):
-                grass = colours[3 + channel]
-                levels[channel, column] = (grass + lighter * (colours[6 + channel] - grass)) * field
+    red, green, blue = colours[3], colours[4], colours[5]
+    more_red, more_green, more_blue = colours[6] - red, colours[7] - green, colours[8] - blue
+    for column in range(_SIDE):
+        px, py = x + stride_x * F(column), y + stride_y * F(column)
+        sx = px - period * np.floor(px / period + _QUARTER)
+        sy = py - period * np.floor(py / period + _QUARTER)
+        lighter = part(_PATCH * _HALF - abs(sx - _PATCH * _HALF), far_x, near_x, gain_x)
+        lighter *= part(_PATCH * _HALF - abs(sy - _PATCH * _HALF), far_y, near_y, gain_y)
+        field = part(_PLAYFIELD - abs(px), far_x, near_x, gain_x)
+        field *= part(_PLAYFIELD - abs(py), far_y, near_y, gain_y)
+        levels[column] = (red + lighter * more_red) * field
+        levels[column + _GREEN] = (green + lighter * more_green) * field
+        levels[column + _BLUE] = (blue + lighter * more_blue) * field
 
 
 @compiled(rounds=False)
@@ -110,10 +116,8 @@ def slopes(right: float, down: float) -> tuple:
 
 
 @compiled(rounds=False)
-def paint_road(
-    track: int, i: int, world: World, visited: Array, view: tuple, colours: Array, layers: Array
-) -> None:
-    """picture.road of a car, into layers [4, ROAD_ROWS * SIDE]."""
+def paint_road(track: int, i: int, world: World, visited: Array, view: tuple, colours: Array, layers: Array) -> None:
+    """picture.road of a car, into layers."""
     x, y, ax, ay, width, height = view
     n = world.num_tiles[track]
     margin_x, margin_y = _TILE_REACH / width + _ONE, _TILE_REACH / height + _ONE
@@ -211,15 +215,16 @@ def _paint_blocks(row: int, blocks: tuple, lines: tuple, colour: tuple, layers: 
     f0, f1 = begin[0] + begin[2] * down, end[0] + end[2] * down
     f2, f3 = left[0] + left[2] * down, right[0] + right[2] * down
     for block in range(blocks[0], blocks[1]):
-        base = row * _SIDE + block * BLOCK
+        spot = layers[row * _SIDE + block * BLOCK :]
+        column = F(block * BLOCK)
         for k in range(BLOCK):
-            c = F(block * BLOCK + k)
+            c = column + F(k)
             along = part(f0 + begin[1] * c, begin[3], begin[4], begin[5])
             along += part(f1 + end[1] * c, end[3], end[4], end[5]) - _ONE
             wide = part(f2 + left[1] * c, left[3], left[4], left[5])
             wide += part(f3 + right[1] * c, right[3], right[4], right[5]) - _ONE
             cover = max(along, _ZERO) * max(wide, _ZERO)
-            layers[0, base + k] += cover
-            layers[1, base + k] += cover * red
-            layers[2, base + k] += cover * green
-            layers[3, base + k] += cover * blue
+            spot[k] += cover
+            spot[k + _PLANE] += cover * red
+            spot[k + 2 * _PLANE] += cover * green
+            spot[k + 3 * _PLANE] += cover * blue
