@@ -21,6 +21,7 @@ from drivetrain.envs.original import OriginalEnv, read_states
 from drivetrain.envs.spec import CAR
 from drivetrain.envs.state import CarState, hull_origin
 from drivetrain.envs.track import Tracks, build_tracks, centreline_of_seed
+from drivetrain.likeness import REGIONS, mean_likeness, picture_parity
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result, console
 
@@ -37,6 +38,7 @@ class ParityOptions(Options):
     drives: int = Field(default=20, ge=1, description="drives with random controls from equal states")
     frames: int = Field(default=250, ge=1, description="frames of such a drive")
     contacts: int = Field(default=3000, ge=4, description="wheel-frames whose contacts with the road are compared")
+    pictures: int = Field(default=10, ge=1, description="laps of the expert whose pictures are compared")
     seed: int = Field(default=0, ge=0, description="first seed")
 
 
@@ -182,11 +184,12 @@ def parity_report(options: ParityOptions | None = None) -> dict[str, Any]:
     """Every comparison, as the values of ``drivetrain parity --json``.
 
     `tracks_equal` is true when all roads are equal; `position_error_max` (u) and `reward_error_max` come from the
-    random drives; `contact_mismatches` counts wheel-frames; `score_gap` is the largest difference of a lap's score;
-    `picture_mae` is null until the simulator draws.
+    random drives; `contact_mismatches` counts wheel-frames; `score_gap` is the largest difference of a lap's score.
+    `picture_mae` (levels, mean absolute error of the rows above the indicators) and its parts compare pictures of the
+    original's own cars, `picture_mae_laps` those of two laps side by side; `picture_far_off` is a share of pixels.
     """
     options = options or ParityOptions()
-    seeds = range(options.seed, options.seed + max(options.tracks, options.laps, options.drives))
+    seeds = range(options.seed, options.seed + max(options.tracks, options.laps, options.drives, options.pictures))
     equal = track_parity(seeds[: options.tracks])
     laps = lap_parity(seeds[: options.laps])
     controls = random_controls(options.drives, options.frames, options.seed)
@@ -197,7 +200,7 @@ def parity_report(options: ParityOptions | None = None) -> dict[str, Any]:
         "position_error_max": float(gaps.position.max()),
         "reward_error_max": float(gaps.reward.max()),
         "contact_mismatches": wrong,
-        "picture_mae": None,
+        **_picture_values(seeds[: options.pictures]),
         "score_gap": max(lap["gap"] for lap in laps),
         "tracks": options.tracks,
         "tracks_differing": options.tracks - equal,
@@ -207,6 +210,24 @@ def parity_report(options: ParityOptions | None = None) -> dict[str, Any]:
         "wheel_frames": compared,
         "laps_of_equal_length": sum(lap["frames"] == lap["frames_original"] for lap in laps),
         "laps": laps,
+    }
+
+
+def _picture_values(seeds: Sequence[int]) -> dict[str, Any]:
+    drawn, driven = picture_parity(seeds)
+    mean, beside = mean_likeness(drawn), mean_likeness(driven)
+    return {
+        "picture_mae": mean.picture,
+        "picture_mae_road": mean.road,
+        "picture_mae_car": mean.car,
+        "picture_mae_indicators": mean.indicators,
+        "picture_mae_zoom": mean.zoom,
+        "picture_mae_worst_lap": max(lap.picture for lap in drawn),
+        "picture_far_off": mean.far_off,
+        "picture_mae_laps": beside.picture,
+        "picture_mae_laps_indicators": beside.indicators,
+        "picture_laps": len(drawn),
+        "pictures": mean.frames,
     }
 
 
@@ -241,3 +262,19 @@ def _show(report: dict[str, Any]) -> None:
     table.add_row("score of a lap", f"{count} laps of the expert", f"largest {report['score_gap']:.2g}")
     table.add_row("frames of a lap", f"{count} laps of the expert", f"{count - report['laps_of_equal_length']} differ")
     out.print(table)
+    out.print(_picture_table(report))
+
+
+def _picture_table(report: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    title = f"{report['pictures']} pictures of {report['picture_laps']} laps, errors in levels of 255"
+    table = Table("region", "mean absolute error", title=title)
+    keys = ("mae", "mae_road", "mae_car", "mae_indicators", "mae_zoom")
+    for region, key in zip(REGIONS, keys, strict=True):
+        table.add_row(region, f"{report[f'picture_{key}']:.3f}")
+    table.add_row("picture, worst lap", f"{report['picture_mae_worst_lap']:.3f}")
+    table.add_row("picture, a lap in each world", f"{report['picture_mae_laps']:.3f}")
+    table.add_row("indicators, a lap in each world", f"{report['picture_mae_laps_indicators']:.3f}")
+    table.add_row("pixels off by more than 24", f"{report['picture_far_off']:.3%}")
+    return table
