@@ -29,6 +29,7 @@ class ResumeOptions(Options):
         description="new length of the whole training, over which schedules are stretched; none = as it was",
     )
     stop_at: float | None = Field(None, description="new score to end at; none = as it was")
+    video_every: int | None = Field(None, ge=1, description="steps between films of a validation lap; none = as it was")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = as it was")
     threads: int | None = Field(
         None, ge=1, le=4096, description="CPU threads; none = as it was, which repeats the run bit by bit"

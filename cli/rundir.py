@@ -8,6 +8,7 @@ runs/NAME/
     tensorboard/    a mirror of metrics.jsonl
     checkpoints/    immutable directories, see drivetrain.agents.checkpoint
     eval.csv        every validation episode
+    videos/         films of the training, where --video-every asked for them
     curve.png       return over steps
 """
 

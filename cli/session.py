@@ -25,6 +25,7 @@ from drivetrain.progress import Progress, Snapshot
 from drivetrain.rundir import RunDir, run_name
 from drivetrain.stopping import StopRequest
 from drivetrain.trackers import LocalMirror
+from drivetrain.videos import Videos
 
 __all__ = ["FIRST_VALIDATION_SEED", "Agent", "Plan", "RunState", "Session"]
 
@@ -64,6 +65,7 @@ class Plan:
     stop_at: float | None = None  # validation score that ends the run
     eval_every: int | None = None
     checkpoint_every: int | None = None
+    video_every: int | None = None
     retry_after: int = 0  # steps from a validation whose first set missed `stop_at` to the next
 
 
@@ -120,6 +122,7 @@ class Session:
         self.metrics.seq = self.state.seq
         self.evals = EvalFile(run.path / "eval.csv", agent.steps if resumed else None)
         self.mirror = mirror or LocalMirror(run.path, self.state.seq, agent.steps if resumed else -1)
+        self.videos = Videos(run.path, self._say)
         self.validation: dict[str, Any] = {}
         self.unstored: OSError | None = None
         self.saved_at = agent.steps if resumed else -1
@@ -191,6 +194,9 @@ class Session:
             # the last one waits for the score that the end of a run may still owe
             if improved or (due and self.agent.steps < self.plan.steps):
                 self._save()
+            self.videos.look()
+            if _crossed(before, self.agent.steps, self.plan.video_every):
+                self.videos.film(self.agent.steps, self.agent.policy.state_dict())
             snapshot = Snapshot(self.agent.steps, self.plan.steps, self.state.seconds, metrics, self.validation)
             self.progress.show(snapshot)
             if reached:
@@ -294,6 +300,7 @@ class Session:
 
     def _close(self, status: str) -> UserError | None:
         """Close all files; returns what could not be stored."""
+        self.videos.close(patient=status in ("done", "reached"))
         self.progress.close()
         failure = self.unstored
         with contextlib.suppress(OSError):

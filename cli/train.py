@@ -28,7 +28,6 @@ UNBUILT: dict[str, tuple[str, ...]] = {
     "core": ("gru", "lstm", "transformer"),
     "backend": ("sb3",),
     "track": ("wandb", "offline"),
-    "video_every": (),
     "env_args": (),
     "import": (),
 }
@@ -73,6 +72,7 @@ class RunOptions(Options):
     init_from: str | None = Field(None, description="run whose weights to begin with")
     eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
     checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
+    video_every: int | None = Field(None, ge=1, description="steps between films of a validation lap; none = no films")
     track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
     core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
     backend: Literal["native"] = Field("native", json_schema_extra={"hidden": True})
@@ -128,7 +128,7 @@ def make_plan(settings: RunOptions) -> Plan:
     """When to validate, store and stop."""
     from drivetrain.session import Plan
 
-    every = (settings.eval_every, settings.checkpoint_every)
+    every = (settings.eval_every, settings.checkpoint_every, settings.video_every)
     return Plan(settings.steps, settings.stop_at, *every, retry_after=RETRY_AFTER)
 
 

@@ -1,7 +1,9 @@
 """Films of a training: made beside it, one at a time, without leaving anything half-made and without changing it."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,12 +13,22 @@ import av
 import pytest
 import torch
 
-from drivetrain.agents.checkpoint import choose_checkpoint, load_model
+from drivetrain.agents.checkpoint import MODEL, TRAINER, choose_checkpoint, load_model
 from drivetrain.clip import WEIGHTS, film_path
+from drivetrain.main import main
 from drivetrain.rundir import find_run
 from drivetrain.videos import Videos
 
 SHIPPED = find_run("racing-ppo-state")
+# 4 cars, 8 steps: 32 steps an update
+TINY = ["--num-envs", "4", "--num-steps", "8", "--num-minibatches", "2", "--num-tracks", "2", "--hidden", "8"]
+TINY += ["--threads", "1", "--device", "cpu", "--eval-every", "none"]
+R = ["--name", "r"]
+
+
+class NoMirror:
+    def close(self): ...
+    def abandon(self): ...
 
 
 @pytest.fixture
@@ -141,10 +153,10 @@ def test_weights_that_cannot_be_laid_down_are_a_warning(run, weights, monkeypatc
     assert names(run) == ["config.json", "videos"]
 
 
-TRAINER = """
+PROGRAM = """
 import sys, time
 from pathlib import Path
-from drivetrain.agents.checkpoint import choose_checkpoint, load_model
+from drivetrain.agents.checkpoint import MODEL, TRAINER, choose_checkpoint, load_model
 from drivetrain.videos import Videos
 videos = Videos(Path(sys.argv[1]), print)
 videos.film(1000, load_model(choose_checkpoint(Path(sys.argv[2])).path))
@@ -155,7 +167,7 @@ time.sleep(600)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_film_ends_with_its_trainer_and_the_next_trainer_sweeps(run):
-    command = [sys.executable, "-c", TRAINER, str(run), str(SHIPPED / "checkpoints")]
+    command = [sys.executable, "-c", PROGRAM, str(run), str(SHIPPED / "checkpoints")]
     trainer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     film = int(trainer.stdout.readline())
     wait_until(lambda: any(run.glob("videos/.*.part")))
@@ -165,3 +177,77 @@ def test_a_film_ends_with_its_trainer_and_the_next_trainer_sweeps(run):
     wait_until(lambda: not is_running(film), seconds=20.0)
     Videos(run, print)
     assert names(run) == ["config.json", "videos"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for module in ("train", "session"):
+        monkeypatch.setattr(f"drivetrain.{module}.LocalMirror", lambda *_: NoMirror())
+    return tmp_path
+
+
+def call(capsys, *argv):
+    code = main([*argv, "--json"])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out.splitlines()[-1]), captured.err
+
+
+def newest(run):
+    folder = choose_checkpoint(Path("runs", run, "checkpoints"), "last").path
+    return {name: (folder / name).read_bytes() for name in (MODEL, TRAINER)}
+
+
+def test_a_training_films_a_validation_lap_now_and_then(here, capsys):
+    code, told, said = call(capsys, "train", "ppo", "racing", *TINY, "--steps", "320", *R, "--video-every", "256")
+    assert (code, told["status"]) == (0, "done")
+    # updates of 32 steps: 256 is passed once, with the 8th
+    assert names(here / "runs/r/videos") == ["step_000000000256.mp4"]
+    assert "finishing the video of step 256" in said
+    assert not (here / "runs/r" / WEIGHTS).exists()
+    assert json.loads((here / "runs/r/config.json").read_text())["video_every"] == 256
+    with av.open("runs/r/videos/step_000000000256.mp4") as film:
+        assert film.duration / av.time_base == pytest.approx(20.0)  # a beginner uses up all of its 1,000 frames
+
+
+@pytest.mark.invariance
+def test_films_do_not_change_what_is_learned(here, capsys, monkeypatch):
+    monkeypatch.setattr("drivetrain.videos.PATIENCE", 0.0)
+    plain = ["train", "ppo", "racing", *TINY, "--steps", "320", "--seed", "4"]
+    assert call(capsys, *plain, "--name", "without")[0] == 0
+    assert call(capsys, *plain, "--name", "with", "--video-every", "32")[0] == 0
+    assert newest("with") == newest("without")
+    assert names(here / "runs/with/videos") == []  # stopped at the end, and nothing half-made is left
+
+
+def test_a_resumed_training_goes_on_filming_or_begins_to(here, capsys, monkeypatch):
+    filmed = []
+    monkeypatch.setattr(Videos, "film", lambda self, step, weights: filmed.append(step))
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "96", "--name", "r", "--video-every", "64")
+    call(capsys, "resume", "r", "--steps", "192")
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "96", "--name", "s")
+    call(capsys, "resume", "s", "--steps", "192", "--video-every", "96")
+    assert filmed == [64, 128, 192, 192]  # multiples of 64, then of 96 beyond 96
+
+
+def test_a_film_that_fails_never_stops_a_training(here, capsys, monkeypatch):
+    monkeypatch.setattr("drivetrain.videos.ALONE", {"PYTHONPATH": str(here)})
+    (here / "av.py").write_text("raise ImportError('no av here')")
+    code, told, said = call(capsys, "train", "ppo", "racing", *TINY, "--steps", "96", *R, "--video-every", "64")
+    assert (code, told["status"]) == (0, "done")
+    assert "warning: no video of step 64: films need PyAV; got no av here; run: pip install av" in said
+    assert names(here / "runs/r/videos") == []
+
+
+def test_a_training_that_is_interrupted_does_not_wait_for_its_film(here, capsys, monkeypatch):
+    begun = Videos.film
+
+    def film_and_interrupt(self, step, weights):
+        begun(self, step, weights)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Videos, "film", film_and_interrupt)
+    code, told, said = call(capsys, "train", "ppo", "racing", *TINY, "--steps", "1e6", *R, "--video-every", "64")
+    assert (code, told["status"]) == (75, "interrupted")
+    assert "no video of step 64: it was stopped" in said
+    assert names(here / "runs/r/videos") == []
