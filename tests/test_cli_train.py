@@ -300,7 +300,6 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--track", "wandb"], 2, ["not built yet"]),
         (["ppo", "racing", "--env-args", "x"], 2, ["not built yet"]),
         (["ppo", "racing", "--import", "os"], 2, ["--import is not built yet"]),
-        (["ppo", "racing", "--env-args", "5"], 2, ["not built yet"]),
         (["ppo", "racing", "--device", "tpu"], 2, ["allowed auto, cpu, cuda"]),
         (["ppo", "racing", "--init-from", "nobody"], 2, ["no such run", "got nobody"]),
         (["ppo", "racing", "--name", "expert"], 2, ["unsuitable run name"]),
