@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drivetrain.stage import Frame
+from drivetrain.stage import Frame, Key
 
 if TYPE_CHECKING:
     from drivetrain.envs.hands import Hands
     from drivetrain.envs.window import Window
-    from drivetrain.stage import Entries, Stage
+    from drivetrain.stage import Stage
 
 __all__ = ["Show"]
 
@@ -20,9 +20,12 @@ PAUSE_AT_END = 1.2  # s, the end of an episode stays in sight
 NOTE = 1.5  # s that a message stays
 SCREEN = 30.0  # pictures a second while nothing moves
 
-# (key, what it does): in one line at the bottom of the window, before and after what the stage's own keys do
-FIRST: Entries = (("space", "pause"), (".", "step"), ("+ −", "speed"), ("n", "next track"))
-LAST: Entries = (("h", "help"), ("q", "quit"))
+MORE = (Key("h", "help", "or F1: show and hide this box"), Key("q", "quit", "or escape, or close the window: quit"))
+TIME = (
+    Key("space", "pause", "pause, and go on"),
+    Key(".", "step", "pause, and go on by a single frame"),
+    Key("+ −", "speed", "faster, slower"),
+)
 
 
 @dataclass
@@ -97,16 +100,13 @@ class Show:
             banner = self._note[0]
             self._note = (banner, self._note[1] - 1 / rate)
         notes = (f"{SPEEDS[self.speed]:g}x",) if SPEEDS[self.speed] != 1.0 else ()
-        line = (*FIRST, *self.stage.keys, *LAST)
-        box = (*line[:-2], ("h, F1", "this box"), ("q, escape", "quit")) if self._help else ()
-        picture = self.stage.draw(Frame(notes, banner, self._line(), box))
+        # help first: a narrow window has no room for all
+        line = tuple((key.name, key.short) for key in (*MORE, *TIME, *self.stage.keys))
+        box = tuple((key.name, key.long) for key in (*TIME, *self.stage.keys, *MORE)) if self._help else ()
+        picture = self.stage.draw(Frame(notes, banner, line, box))
         self.window.show(picture, rate if self.cap else 0)
         for key in self.window.pressed():
             self._press(key)
-
-    def _line(self) -> Entries:
-        """Help first, where the window is narrow."""
-        return (*LAST, *FIRST, *self.stage.keys)
 
     def _press(self, key: str) -> None:
         if key in ("q", "escape"):

@@ -19,17 +19,27 @@ from drivetrain.envs.panel import Mind, draw_banner, draw_help, draw_keys, help_
 from drivetrain.envs.seen import Seen, seen_in_world, seen_pictures
 from drivetrain.envs.spec import DT
 from drivetrain.envs.viewer import CAMERAS, Cast, Shot, Viewer, load_pygame
+from drivetrain.scenes import titles_of
 
 if TYPE_CHECKING:
     from drivetrain.agents.demos import DemoRecorder
     from drivetrain.drivers import Driver
     from drivetrain.foreign import GymScene
 
-__all__ = ["Frame", "GymStage", "RaceStage", "Stage"]
+__all__ = ["Frame", "GymStage", "Key", "RaceStage", "Stage"]
 
 Surface = Any  # pygame.Surface
 Entries = tuple[tuple[str, str], ...]
 TRAIL_EVERY = 3  # frames between points of the line driven
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the window."""
+
+    name: str
+    short: str  # what it does, in the line of help
+    long: str  # the same in the box
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Stage(Protocol):
     """One episode after the other."""
 
     fps: float  # frames in a second of the environment's time
-    keys: Entries  # that only this stage knows
+    keys: tuple[Key, ...]  # that only this stage knows
 
     def begin(self, seed: int) -> None:
         """To the start of the episode of a seed."""
@@ -100,10 +110,7 @@ class RaceStage:
         self.is_human = drivers[0].key == HUMAN
         if self.is_human:
             self._take_over()
-        ghosts: Entries = (("tab", "follow the next car"),) if len(drivers) > 1 else ()
-        back = "arrows or WASD" if self.is_human else "t"
-        what = "drive" if self.is_human else "take over, give back"
-        self.keys: Entries = ((back, what), ("c", "camera"), ("v", "what the network sees"), *ghosts)
+        self.keys = _keys(self.is_human, len(drivers) > 1)
 
     def begin(self, seed: int) -> None:
         """To the start of the episode of a seed; the car is given back."""
@@ -141,11 +148,11 @@ class RaceStage:
             return f"camera: {('follow', 'north up', 'whole track')[self._camera]}"
         if key == "tab" and len(self.drives) > 1:
             self._followed = (self._followed + 1) % len(self.drives)
-            return f"following {self.drives[self._followed].driver.name}"
+            return f"following {_name(self.drives[self._followed])}"
         if key == "v":
             self._sees = not self._sees
             blind = self._sees and self._minds[self._followed] is None
-            return f"{self.drives[self._followed].driver.name} has no network" if blind else ""
+            return f"{_name(self.drives[self._followed])} has no network" if blind else ""
         if key == "t":
             return self._hand_over()
         return None
@@ -155,12 +162,12 @@ class RaceStage:
         drive = self.drives[self._followed]
         mind = self._minds[self._followed]
         own = self.drives[0]
-        parts = [own.driver.title, *([own.env_name] if own.env_name != "racing" else [])]
+        parts = [titles_of(own.driver, own.env_name)[0]]
         if own.hand is not None and not self.is_human:
             parts.append("you drive")
         trail = self._trails[self._followed]
         shot = Shot(
-            cars=tuple(Cast(each.driver.name, each.state, each.score) for each in self.drives),
+            cars=tuple(Cast(_name(each), each.state, each.score) for each in self.drives),
             followed=self._followed,
             camera=CAMERAS[self._camera],
             caption=" · ".join([*parts, *frame.notes]),
@@ -175,7 +182,7 @@ class RaceStage:
 
     def results(self) -> list[tuple[str, float, int]]:
         """(who, score, frames) of every driver."""
-        return [(drive.driver.name, drive.score, drive.frames) for drive in self.drives]
+        return [(_name(drive), drive.score, drive.frames) for drive in self.drives]
 
     def finish(self, cut: bool) -> list[Path]:
         """Keeps the episode, if any of it was driven by hand."""
@@ -185,7 +192,7 @@ class RaceStage:
             return []
         self._kept = True
         own = self.drives[0]
-        player = self._player if self.is_human else f"{self._player} and {own.driver.name}"
+        player = self._player if self.is_human else f"{self._player} and {_name(own)}"
         cut = cut and not own.done
         demo = self._recorder.finish(own.env_name, self._seed, player, own.score, cut)
         return [save_demo(demo, self._out, time.strftime("%Y%m%d-%H%M%S"))]
@@ -207,7 +214,7 @@ class RaceStage:
             self._take_over()
             return "you drive: arrows or WASD"
         own.hand = None
-        return f"{own.driver.name} drives"
+        return f"{_name(own)} drives"
 
     def _think(self, drive: Drive, mind: Any) -> Mind:
         decision = (self._followed, (drive.frames - 1) // drive.driver.sim_config.frame_skip)
@@ -230,6 +237,23 @@ class RaceStage:
         return Reader(driver)
 
 
+def _keys(is_human: bool, has_ghosts: bool) -> tuple[Key, ...]:
+    """Of a race."""
+    hand = (
+        Key("arrows", "drive", "or WASD, or a gamepad: drive")
+        if is_human
+        else Key("t", "take over", "take over by hand (arrows, WASD, gamepad), and give back")
+    )
+    camera = Key("c", "camera", "camera: follow, north up, whole track")
+    ghosts = (Key("tab", "next car", "follow the next car"),) if has_ghosts else ()
+    return Key("n", "next track", "next track"), hand, camera, Key("v", "view", "what the network sees"), *ghosts
+
+
+def _name(drive: Drive) -> str:
+    """Who drives, in short."""
+    return titles_of(drive.driver, drive.env_name)[-1]
+
+
 class GymStage:
     """Any Gymnasium environment that draws itself, fitted into a window.
 
@@ -238,7 +262,7 @@ class GymStage:
         size: px, (width, height) of the window.
     """
 
-    keys: Entries = ()
+    keys: tuple[Key, ...] = (Key("n", "next", "next episode"),)
 
     def __init__(self, scene: GymScene, size: tuple[int, int]) -> None:
         self._scene, self._pygame = scene, load_pygame()
@@ -279,8 +303,8 @@ class GymStage:
             grow = pygame.transform.scale if scale >= 2 or scale == 1 else pygame.transform.smoothscale
             surface.blit(grow(image, fitted), ((width - fitted[0]) // 2, top + (room - fitted[1]) // 2))
         draw_help(pygame, surface, frame.help)
-        if frame.banner:
-            draw_banner(pygame, surface, frame.banner, top + room // 3)
+        if frame.banner and not frame.keys:
+            draw_banner(pygame, surface, frame.banner, top + room)
         if frame.keys:
             draw_keys(pygame, surface, frame.keys)
         return surface

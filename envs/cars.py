@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +52,7 @@ OKABE_ITO: tuple[Colour, ...] = (
 the red of the own car; white is added."""
 
 
+@cache
 def livery(index: int) -> Livery:
     """Of driver 0, 1, 2, …: the own car in red, then the palette with light trim, then the palette with dark trim."""
     if index == 0:

@@ -54,6 +54,7 @@ class Chart:
         if not np.array_equal(self._drawn, visited):  # most pictures show nothing new
             self._drawn, self._panel = visited.copy(), self._paint(visited)
         surface.blit(self._panel, self.corner)
+        surface.set_clip((*self.corner, self.side, self.side))  # a lost car must not drive over the other panels
         if trail is not None and len(trail) > 1:
             self._pygame.draw.aalines(surface, TRAIL, False, (self._place(trail) + self.corner).tolist())
         radius = max(2.0, self.side / 28)
@@ -61,6 +62,7 @@ class Chart:
             centre = (self._place(place) + self.corner).tolist()
             self._pygame.draw.aacircle(surface, OUTLINE, centre, radius + 1)
             self._pygame.draw.aacircle(surface, colour, centre, radius)
+        surface.set_clip(None)
 
     def _place(self, points: Array) -> Array:
         """[..., 2] px in the panel"""

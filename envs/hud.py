@@ -44,6 +44,50 @@ def hud_height(size: tuple[int, int]) -> int:
     return round(80 * unit_of(size))
 
 
+KEPT_TEXTS = 512
+FINE = 4
+"""times larger than shown that letters are written"""
+
+
+class Face:
+    """A typeface, `pixels` high. Small letters sit on whole pixels, unevenly: they are written large and shrunk."""
+
+    def __init__(self, pygame: ModuleType, pixels: int) -> None:
+        self._pygame = pygame
+        self._font = pygame.font.Font(None, FINE * pixels)
+        self._kept: dict[tuple[str, Colour], Surface] = {}
+        self.height = self._font.get_height() // FINE
+
+    def width(self, text: str) -> int:
+        """px."""
+        return max(1, self._font.size(text)[0] // FINE)
+
+    def render(self, text: str, colour: Colour) -> Surface:
+        """The text as a surface, not to be painted on."""
+        key = text, colour
+        if key not in self._kept:
+            if len(self._kept) >= KEPT_TEXTS:
+                self._kept.clear()
+            # pygame aborts the process when it is to shrink an empty surface
+            large = self._font.render(text or " ", True, colour)
+            self._kept[key] = self._pygame.transform.smoothscale(large, (self.width(text), self.height))
+        return self._kept[key]
+
+    def fitted(self, text: str, room: float) -> str:
+        """The text, cut short with an ellipsis where it would be wider than room px."""
+        if self.width(text) <= room:
+            return text
+        while len(text) > 1 and self.width(f"{text}…") > room:
+            text = text[:-1]
+        return f"{text.rstrip()}…"
+
+
+@cache
+def font(pygame: ModuleType, pixels: int) -> Face:
+    """pygame's own typeface, so many px high; never too small to read."""
+    return Face(pygame, max(9, pixels))
+
+
 def draw_hud(pygame: ModuleType, surface: Surface, readings: Readings, bottom: int | None = None) -> None:
     """Paint the strip, its lower edge at row `bottom` of the surface; None = at the surface's own."""
     size = surface.get_size()
@@ -75,7 +119,7 @@ def draw_caption(pygame: ModuleType, surface: Surface, text: str, room: int | No
     pad = round(9 * unit)
     face = font(pygame, round(24 * unit))
     room = surface.get_width() if room is None else room
-    image = face.render(fitted(face, text, room - 3 * pad), True, TEXT)
+    image = face.render(face.fitted(text, room - 3 * pad), TEXT)
     size = (image.get_width() + 2 * pad, image.get_height() + round(1.4 * pad))
     panel = pygame.Surface(size, pygame.SRCALPHA, 32)
     pygame.draw.rect(panel, (*PANEL, 190), panel.get_rect(), border_radius=pad)
@@ -84,24 +128,9 @@ def draw_caption(pygame: ModuleType, surface: Surface, text: str, room: int | No
     return int(pad + size[1])
 
 
-def fitted(face: Any, text: str, room: float) -> str:
-    """The text, cut short with an ellipsis where it would be wider than room px in this font."""
-    if face.size(text)[0] <= room:
-        return text
-    while len(text) > 1 and face.size(f"{text}…")[0] > room:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
-
-
 def unit_of(size: tuple[int, int]) -> float:
     """px per layout unit, in a picture of that size."""
     return max(0.28, min(size[0] / 960, size[1] / 540))
-
-
-@cache
-def font(pygame: ModuleType, pixels: int) -> Any:
-    """pygame's own typeface, so many px high; never too small to read."""
-    return pygame.font.Font(None, max(9, pixels))
 
 
 @dataclass(frozen=True)
@@ -113,7 +142,7 @@ class _Brush:
 
     def _text(self, x: float, middle: float, text: str, pixels: float, colour: Colour) -> float:
         """Write from x on, vertically around `middle` layout units below the strip's edge; returns the right end."""
-        image = font(self.pygame, round(pixels * self.unit)).render(text, True, colour)
+        image = font(self.pygame, round(pixels * self.unit)).render(text, colour)
         self.surface.blit(image, (round(x), round(self.top + middle * self.unit - image.get_height() / 2)))
         return x + image.get_width()
 
@@ -121,7 +150,7 @@ class _Brush:
         """A label above a large number, made smaller until it fits into `room` layout units."""
         self._text(x, 20, label, 19, LABEL)
         pixels = 38
-        while pixels > 16 and font(self.pygame, round(pixels * self.unit)).size(value)[0] > room * self.unit:
+        while pixels > 16 and font(self.pygame, round(pixels * self.unit)).width(value) > room * self.unit:
             pixels -= 2
         end = self._text(x, 48, value, pixels, TEXT)
         self._text(end + 5 * self.unit, 52, suffix, 19, LABEL)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from .hud import AMBER, BLUE, LABEL, PANEL, TEXT, TROUGH, fitted, font, unit_of
+from .hud import AMBER, BLUE, LABEL, PANEL, TEXT, TROUGH, Face, font, unit_of
 from .tags import draw_sign
 
 Surface = Any  # pygame.Surface
@@ -67,19 +67,19 @@ def draw_mind(pygame: ModuleType, surface: Surface, mind: Mind, place: tuple[int
     """The policy's panel, its upper left corner at place px; returns the row below it."""
     u = unit_of(surface.get_size())
     large, small = font(pygame, round(30 * u)), font(pygame, round(17 * u))
-    pad, line = round(10 * u), small.get_height()
+    pad, line = round(10 * u), small.height
     row, gap = line + round(15 * u), round(4 * u)
-    height = 2 * pad + (line + large.get_height() + gap if mind.value is not None else 0)
+    height = 2 * pad + (line + large.height + 2 * gap if mind.value is not None else 0)
     height += (row + gap) * len(mind.axes) + (line + gap) * len(mind.choices)
     _veil(pygame, surface, (*place, width, height))
     x, y, inner = place[0] + pad, place[1] + pad, width - 2 * pad
     if mind.value is not None:
-        surface.blit(small.render("VALUE", True, LABEL), (x, y))
-        number = large.render(f"{mind.value:.0f}", True, TEXT)
-        surface.blit(number, (x, y + line))
-        unit = small.render("points to come", True, LABEL)
-        surface.blit(unit, (x + number.get_width() + gap, y + line + number.get_height() - unit.get_height() - 1))
-        y += line + large.get_height() + gap
+        surface.blit(small.render("VALUE", LABEL), (x, y))
+        number = large.render(f"{mind.value:.0f}", TEXT)
+        surface.blit(number, (x, y + line + gap // 2))
+        unit = small.render("points to come", LABEL)
+        surface.blit(unit, (x + number.get_width() + gap, y + line + number.get_height() - unit.get_height()))
+        y += line + large.height + 2 * gap
     for axis in mind.axes:
         _draw_axis(pygame, surface, axis, (x, y, inner, row), small)
         y += row + gap
@@ -89,12 +89,12 @@ def draw_mind(pygame: ModuleType, surface: Surface, mind: Mind, place: tuple[int
     return place[1] + height
 
 
-def _draw_axis(pygame: ModuleType, surface: Surface, axis: Axis, box: Box, face: Any) -> None:
+def _draw_axis(pygame: ModuleType, surface: Surface, axis: Axis, box: Box, face: Face) -> None:
     """Its name between its ends, and below them the range: spread of one standard deviation, mark at the mean."""
     x, y, width, height = box
-    line = face.get_height()
-    name = face.render(axis.name, True, TEXT)
-    least, most = (face.render(text, True, LABEL) for text in axis.ends)
+    line = face.height
+    name = face.render(axis.name, TEXT)
+    least, most = (face.render(text, LABEL) for text in axis.ends)
     surface.blit(least, (x, y))
     surface.blit(name, (x + (width - name.get_width()) // 2, y))
     surface.blit(most, (x + width - most.get_width(), y))
@@ -112,17 +112,17 @@ def _draw_axis(pygame: ModuleType, surface: Surface, axis: Axis, box: Box, face:
     pygame.draw.rect(surface, AMBER, (round(at(axis.mean) - mark / 2), top - 2, mark, bar + 4))
 
 
-def _draw_choice(pygame: ModuleType, surface: Surface, choice: Choice, taken: bool, box: Box, face: Any) -> None:
+def _draw_choice(pygame: ModuleType, surface: Surface, choice: Choice, taken: bool, box: Box, face: Face) -> None:
     """Name, bar, number; the bar of the action taken is amber."""
     x, y, width, height = box
-    surface.blit(face.render(fitted(face, choice.name, 0.42 * width), True, TEXT if taken else LABEL), (x, y))
+    surface.blit(face.render(face.fitted(choice.name, 0.42 * width), TEXT if taken else LABEL), (x, y))
     start, end = x + round(0.44 * width), x + round(0.76 * width)
     bar = max(5, round(0.6 * height))
     pygame.draw.rect(surface, TROUGH, (start, y + (height - bar) // 2, end - start, bar))
     filled = round((end - start) * min(max(choice.share, 0.0), 1.0))
     if filled:
         pygame.draw.rect(surface, AMBER if taken else BLUE, (start, y + (height - bar) // 2, filled, bar))
-    number = face.render(choice.text, True, TEXT if taken else LABEL)
+    number = face.render(choice.text, TEXT if taken else LABEL)
     surface.blit(number, (x + width - number.get_width(), y))
 
 
@@ -132,7 +132,7 @@ def draw_standings(
     """One line a driver: sign, number, name, lap and score; returns the row below them."""
     u = unit_of(surface.get_size())
     face = font(pygame, round(18 * u))
-    pad, row = round(9 * u), face.get_height() + round(6 * u)
+    pad, row = round(9 * u), face.height + round(6 * u)
     height = row * (len(standings) + 1) + pad
     _veil(pygame, surface, (*place, width, height))
     sign = round(12 * u)
@@ -140,7 +140,7 @@ def draw_standings(
     y = place[1] + pad // 2
 
     def right(text: str, edge: int, colour: Colour) -> None:
-        image = face.render(text, True, colour)
+        image = face.render(text, colour)
         surface.blit(image, (edge - image.get_width(), y))
 
     right("LAP", lap, LABEL)
@@ -149,10 +149,10 @@ def draw_standings(
         y += row
         if standing.followed:
             pygame.draw.rect(surface, TROUGH, (place[0], y - round(3 * u), width, row))
-        box = (place[0] + pad, y + (face.get_height() - sign) // 2, sign)
+        box = (place[0] + pad, y + (face.height - sign) // 2, sign)
         draw_sign(pygame, surface, box, standing.colour, standing.square)
         room = lap - names - round(44 * u)
-        surface.blit(face.render(fitted(face, f"{number} {standing.name}", room), True, TEXT), (names, y))
+        surface.blit(face.render(face.fitted(f"{number} {standing.name}", room), TEXT), (names, y))
         right(f"{100 * standing.progress:.0f} %", lap, TEXT)
         right(f"{standing.score:.0f}", score, TEXT)
     return place[1] + height
@@ -169,19 +169,19 @@ def draw_help(pygame: ModuleType, surface: Surface, entries: Sequence[tuple[str,
     height = help_height(size)
     top = size[1] - height
     surface.fill(PANEL, (0, top, size[0], height))
-    face = font(pygame, round(18 * unit_of(size)))
+    face = font(pygame, round(19 * unit_of(size)))
     gap, space = round(18 * unit_of(size)), round(5 * unit_of(size))
-    widths = [face.size(key)[0] + space + face.size(what)[0] for key, what in entries]
+    widths = [face.width(key) + space + face.width(what) for key, what in entries]
     shown, used = 0, gap
     while shown < len(entries) and used + widths[shown] <= size[0] - gap:
         used += widths[shown] + gap
         shown += 1
     x = max(gap, (size[0] - used + gap) // 2)
-    middle = top + (height - face.get_height()) // 2
+    middle = top + (height - face.height) // 2
     for (key, what), width in zip(entries[:shown], widths, strict=False):
-        named = face.render(key, True, AMBER)
+        named = face.render(key, AMBER)
         surface.blit(named, (x, middle))
-        surface.blit(face.render(what, True, TEXT), (x + named.get_width() + space, middle))
+        surface.blit(face.render(what, TEXT), (x + named.get_width() + space, middle))
         x += width + gap
 
 
@@ -190,25 +190,25 @@ def draw_keys(pygame: ModuleType, surface: Surface, entries: Sequence[tuple[str,
     size = surface.get_size()
     u = unit_of(size)
     face = font(pygame, round(22 * u))
-    pad, row = round(20 * u), face.get_height() + round(7 * u)
-    column = max(face.size(key)[0] for key, _ in entries) + pad
-    width = column + max(face.size(what)[0] for _, what in entries) + 2 * pad
+    pad, row = round(20 * u), face.height + round(7 * u)
+    column = max(face.width(key) for key, _ in entries) + pad
+    width = column + max(face.width(what) for _, what in entries) + 2 * pad
     height = row * len(entries) + 2 * pad - round(7 * u)
     left, top = (size[0] - width) // 2, max(0, (size[1] - height) // 2 - round(40 * u))
     _veil(pygame, surface, (left, top, width, height), 235)
     for line, (key, what) in enumerate(entries):
-        surface.blit(face.render(key, True, AMBER), (left + pad, top + pad + line * row))
-        surface.blit(face.render(what, True, TEXT), (left + pad + column, top + pad + line * row))
+        surface.blit(face.render(key, AMBER), (left + pad, top + pad + line * row))
+        surface.blit(face.render(what, TEXT), (left + pad + column, top + pad + line * row))
 
 
-def draw_banner(pygame: ModuleType, surface: Surface, text: str, middle: int) -> None:
-    """A message around row `middle`."""
+def draw_banner(pygame: ModuleType, surface: Surface, text: str, bottom: int) -> None:
+    """A message just above row `bottom`."""
     u = unit_of(surface.get_size())
     face = font(pygame, round(28 * u))
     pad = round(12 * u)
-    image = face.render(fitted(face, text, surface.get_width() - 4 * pad), True, TEXT)
+    image = face.render(face.fitted(text, surface.get_width() - 4 * pad), TEXT)
     width, height = image.get_width() + 3 * pad, image.get_height() + pad
-    left, top = (surface.get_width() - width) // 2, middle - height // 2
+    left, top = (surface.get_width() - width) // 2, bottom - height - pad
     _veil(pygame, surface, (left, top, width, height), 225)
     surface.blit(image, (left + (width - image.get_width()) // 2, top + pad // 2))
 

@@ -24,7 +24,7 @@ Surface = Any  # pygame.Surface
 
 POINT, BEAM, BEHIND = (255, 255, 255), (240, 228, 66), (230, 159, 0)
 RIM = (20, 22, 27)
-SIDE = 150
+SIDE = 200
 """layout units, height of one picture of the inset"""
 
 
@@ -88,22 +88,23 @@ def draw_seen(pygame: ModuleType, surface: Surface, camera: Camera, seen: Seen) 
             pygame.draw.circle(surface, POINT, point, 0.7 * size)
 
 
-def draw_pictures(pygame: ModuleType, surface: Surface, pictures: tuple[Array, ...], bottom: int, room: int) -> None:
-    """The stack in the lower left corner above row `bottom`, oldest first, at most room px wide."""
+def draw_pictures(pygame: ModuleType, surface: Surface, pictures: tuple[Array, ...], bottom: int, room: int) -> int:
+    """The stack in the lower left corner above row `bottom`, oldest first, at most room px wide; returns its top."""
     u = unit_of(surface.get_size())
     face = font(pygame, round(17 * u))
-    pad, line = round(8 * u), face.get_height() + 2
+    pad, line = round(8 * u), face.height + 2
     count = len(pictures)
     height, width, _ = pictures[0].shape
     scale = min(SIDE * u / height, (room - pad * (count + 1)) / (count * width))
-    scale = max(1, int(scale)) if scale >= 1 else scale  # whole numbers keep pixels squares
+    scale = int(2 * scale) / 2 if scale >= 1 else scale  # pixels stay squares, nearly
     tile = (max(1, round(width * scale)), max(1, round(height * scale)))
     box = (pad, bottom - pad - tile[1] - line - 2 * pad, count * (tile[0] + pad) + pad, tile[1] + line + 2 * pad)
     panel = pygame.Surface(box[2:], pygame.SRCALPHA, 32)
     pygame.draw.rect(panel, (*PANEL, 225), panel.get_rect(), border_radius=pad)
     title = "the network sees" if count == 1 else f"the network sees, oldest of {count} first"
-    panel.blit(face.render(title, True, LABEL), (pad, pad // 2 + 1))
+    panel.blit(face.render(title, LABEL), (pad, pad // 2 + 1))
     for index, picture in enumerate(pictures):
         image = pygame.image.frombuffer(picture, (width, height), "RGB")
         panel.blit(pygame.transform.scale(image, tile), (pad + index * (tile[0] + pad), line + pad))
     surface.blit(panel, box[:2])
+    return int(box[1])

@@ -8,7 +8,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from .hud import PANEL, TEXT, fitted, font, unit_of
+from .hud import LABEL, PANEL, TEXT, font, unit_of
 
 Surface = Any  # pygame.Surface
 Colour = tuple[int, int, int]
@@ -19,6 +19,8 @@ GAP = 3
 """px between tags"""
 RINGS = 24
 """places tried above and on either side of a car"""
+CAR_SHARE = 0.8
+"""how much of the way from a car to its tag belongs to the car"""
 LONGEST_NAME = 120
 """layout units"""
 
@@ -43,14 +45,17 @@ def place_tags(cars: Sequence[Point], sizes: Sequence[Size], room: Size, distanc
         distance: px between a car and its tag, at least.
 
     Returns:
-        One corner a tag: the first of the places tried where it hides no tag before it, or the first of all.
+        One corner a tag: the first of the places tried where it hides neither a car nor a tag before it, or the first.
     """
-    taken: list[tuple[Point, Size]] = []
+    half = distance * CAR_SHARE
+    taken = list({(round(x - half), round(y - half), round(x + half), round(y + half)) for x, y in cars})
+    corners = []
     for car, size in zip(cars, sizes, strict=True):
-        tried = list(_places(car, size, distance))
-        free = (corner for corner in tried if _inside(corner, size, room) and not _hides(corner, size, taken))
-        taken.append((next(free, tried[0]), size))
-    return [corner for corner, _ in taken]
+        free = (corner for corner in _places(car, size, distance) if _is_free(corner, size, room, taken))
+        left, top = corner = next(free, None) or next(_places(car, size, distance))
+        taken.append((round(left) - 1, round(top) - 1, round(left) + size[0] + 1, round(top) + size[1] + 1))
+        corners.append(corner)
+    return corners
 
 
 def _places(car: Point, size: Size, distance: float) -> Iterator[Point]:
@@ -63,16 +68,15 @@ def _places(car: Point, size: Size, distance: float) -> Iterator[Point]:
         yield car[0] - width / 2, car[1] - distance - height - ring * (height + GAP)
 
 
-def _inside(corner: Point, size: Size, room: Size) -> bool:
-    return all(low >= 0 and low + side <= most for low, side, most in zip(corner, size, room, strict=True))
-
-
-def _hides(corner: Point, size: Size, others: Sequence[tuple[Point, Size]]) -> bool:
-    return any(
-        abs(corner[0] + size[0] / 2 - at[0] - other[0] / 2) < (size[0] + other[0]) / 2 + 1
-        and abs(corner[1] + size[1] / 2 - at[1] - other[1] / 2) < (size[1] + other[1]) / 2 + 1
-        for at, other in others
-    )
+def _is_free(corner: Point, size: Size, room: Size, taken: Sequence[tuple[int, int, int, int]]) -> bool:
+    left, top = corner
+    right, bottom = left + size[0], top + size[1]
+    if left < 0 or top < 0 or right > room[0] or bottom > room[1]:
+        return False
+    for a, b, c, d in taken:  # noqa: SIM110  (asked thousands of times a picture: a plain loop is the fastest)
+        if left < c and right > a and top < d and bottom > b:
+            return False
+    return True
 
 
 def draw_tags(pygame: ModuleType, surface: Surface, tags: Sequence[Tag], room: Size, distance: float) -> None:
@@ -91,7 +95,7 @@ def draw_tags(pygame: ModuleType, surface: Surface, tags: Sequence[Tag], room: S
 @cache
 def _image(pygame: ModuleType, words: str, colour: Colour, square: bool, unit: float) -> Surface:
     face = font(pygame, round(18 * unit))
-    text = face.render(fitted(face, words, LONGEST_NAME * unit), True, TEXT)
+    text = face.render(face.fitted(words, LONGEST_NAME * unit), TEXT)
     pad, dot = round(4 * unit), round(11 * unit)
     size = (text.get_width() + dot + 3 * pad, max(text.get_height(), dot) + pad)
     image = pygame.Surface(size, pygame.SRCALPHA, 32)
@@ -104,7 +108,10 @@ def _image(pygame: ModuleType, words: str, colour: Colour, square: bool, unit: f
 def draw_sign(pygame: ModuleType, surface: Surface, box: tuple[int, int, int], colour: Colour, square: bool) -> None:
     """The sign of a driver, a dot or a square in its colour, in a box (left, top, side) px."""
     left, top, side = box
+    # a light rim: black is a colour, too, and the panels are dark
     if square:
-        pygame.draw.rect(surface, colour, (left, top, side, side))
+        pygame.draw.rect(surface, LABEL, (left, top, side, side))
+        pygame.draw.rect(surface, colour, (left + 1, top + 1, side - 2, side - 2))
     else:
-        pygame.draw.aacircle(surface, colour, (left + side / 2, top + side / 2), side / 2)
+        pygame.draw.aacircle(surface, LABEL, (left + side / 2, top + side / 2), side / 2)
+        pygame.draw.aacircle(surface, colour, (left + side / 2, top + side / 2), side / 2 - 1)

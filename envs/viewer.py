@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .camera import CAMERAS, CAR_AT, VIEW_WIDTH, Camera, follow, north_up, whole_track
-from .cars import BODY_LIGHT, OKABE_ITO, draw_car, livery, pose_of
+from .cars import BODY_LIGHT, OKABE_ITO, Pose, draw_car, livery, pose_of
 from .chart import Chart
 from .errors import UserError
 from .hud import Readings, draw_caption, draw_hud, hud_height, unit_of
@@ -64,11 +64,16 @@ MIN_SIZE = (160, 120)
 CAMERA_LAG = 0.10
 """s, time constant with which the camera turns after the car"""
 COLUMN = 196
-"""layout units, width of the standings and of the policy's panel"""
+"""layout units, width of the policy's panel"""
+STANDINGS = 1.35
+"""columns, width of the standings"""
+TRAIL = (255, 255, 255)
 CAR_LENGTH = 5.0
 """u, of a car as it is drawn"""
 SMALLEST_CAR = 15
 """px, length of a car where the whole track is shown"""
+BESIDE_CAR = 0.46
+"""share of the width on either side of the followed car"""
 NAMED = 6
 """cars up to which tags hold names, not only numbers"""
 
@@ -135,54 +140,57 @@ class Viewer:
         visited = car.visited[0, : road.num_tiles].numpy()
         footer = help_height(self.size) if shot.help else 0
         room = (self.size[0], self.size[1] - hud_height(self.size) - footer)
-        camera = self._camera(shot, road, room)
-        self._draw_world(camera, shot, road, visited)
+        poses = [pose_of(cast.state) for cast in shot.cars]
+        camera = self._camera(shot, poses[shot.followed], road, room)
+        self._draw_world(camera, shot, poses, road, visited)
         self._pygame.transform.smoothscale(self._big, room, self._small.subsurface((0, 0, *room)))
-        self._draw_tags(camera, shot, room)
-        self._draw_panels(shot, road, chart, visited)
+        self._draw_tags(camera, shot, poses, room)
+        self._draw_panels(shot, poses, road, chart, visited)
+        floor = room[1]
         if shot.seen is not None and shot.seen.pictures:
-            draw_pictures(self._pygame, self._small, shot.seen.pictures, room[1], self.size[0])
+            floor = draw_pictures(self._pygame, self._small, shot.seen.pictures, room[1], int(BESIDE_CAR * room[0]))
         draw_hud(self._pygame, self._small, _readings(shot.cars[shot.followed], road), self.size[1] - footer)
         if shot.help:
             draw_help(self._pygame, self._small, shot.help)
-        if shot.banner:
-            draw_banner(self._pygame, self._small, shot.banner, room[1] // 3)
+        if shot.banner and not shot.keys:
+            draw_banner(self._pygame, self._small, shot.banner, floor)
         if shot.keys:
             draw_keys(self._pygame, self._small, shot.keys)
         return self._small
 
-    def _draw_world(self, camera: Camera, shot: Shot, road: Road, visited: Array) -> None:
+    def _draw_world(self, camera: Camera, shot: Shot, poses: list[Pose], road: Road, visited: Array) -> None:
         pygame, surface = self._pygame, self._big
         draw_ground(pygame, surface, camera)
         draw_road(pygame, surface, camera, road, visited)
         if shot.seen is not None:
             draw_seen(pygame, surface, camera, shot.seen)
+        if shot.trail is not None and len(shot.trail) > 1 and shot.camera == "track":
+            pygame.draw.lines(surface, TRAIL, False, camera.pixels(shot.trail).tolist(), 3)
         size = max(1.0, 2 * SMALLEST_CAR / (CAR_LENGTH * camera.scale))
         order = [index for index in reversed(range(len(shot.cars))) if index != shot.followed]
         for index in (*order, shot.followed):
-            pose = pose_of(shot.cars[index].state)
-            if camera.shows(camera.pixels(pose.place), CAR_LENGTH * size * camera.scale):
-                draw_car(pygame, surface, camera, pose, livery(index), size)
+            if camera.shows(camera.pixels(poses[index].place), CAR_LENGTH * size * camera.scale):
+                draw_car(pygame, surface, camera, poses[index], livery(index), size)
 
-    def _draw_tags(self, camera: Camera, shot: Shot, room: tuple[int, int]) -> None:
+    def _draw_tags(self, camera: Camera, shot: Shot, poses: list[Pose], room: tuple[int, int]) -> None:
         if len(shot.cars) == 1:
             return
         tags = []
         for index in (shot.followed, *(i for i in range(len(shot.cars)) if i != shot.followed)):
-            place = camera.pixels(pose_of(shot.cars[index].state).place) / 2
+            place = camera.pixels(poses[index].place) / 2
             named = f"{index + 1} {shot.cars[index].name}" if len(shot.cars) <= NAMED else str(index + 1)
             tags.append(Tag((float(place[0]), float(place[1])), named, livery(index).body, _is_square(index)))
         distance = max(CAR_LENGTH * camera.scale / 4, SMALLEST_CAR / 2) + 6
         draw_tags(self._pygame, self._small, tags, room, distance)
 
-    def _draw_panels(self, shot: Shot, road: Road, chart: Chart, visited: Array) -> None:
+    def _draw_panels(self, shot: Shot, poses: list[Pose], road: Road, chart: Chart, visited: Array) -> None:
         """Map and policy on the right, caption and standings on the left."""
         pygame, small = self._pygame, self._small
         unit = unit_of(self.size)
         width, margin = round(COLUMN * unit), round(9 * unit)
         right, free = chart.corner[1], self.size[0] - width - 2 * margin
         if shot.camera != "track":
-            dots = [(pose_of(cast.state).place, livery(index).body) for index, cast in enumerate(shot.cars)]
+            dots = [(pose.place, livery(index).body) for index, pose in enumerate(poses)]
             dots.insert(0, dots.pop(shot.followed))
             chart.draw(small, visited, dots, shot.trail)
             right += chart.side + margin
@@ -192,7 +200,7 @@ class Viewer:
         below = margin if not shot.caption else draw_caption(pygame, small, shot.caption, free)
         if len(shot.cars) > 1:
             lines = [_standing(cast, index, index == shot.followed, road) for index, cast in enumerate(shot.cars)]
-            draw_standings(pygame, small, lines, (margin, below + margin), round(1.1 * width))
+            draw_standings(pygame, small, lines, (margin, below + margin), round(STANDINGS * width))
 
     def _road(self, tracks: Tracks, index: int) -> tuple[Road, Chart]:
         if self._road_of is None or self._road_of[0] is not tracks or self._road_of[1] != index:
@@ -201,21 +209,20 @@ class Viewer:
             self._camera_at = None
         return self._road_of[2:]
 
-    def _camera(self, shot: Shot, road: Road, room: tuple[int, int]) -> Camera:
+    def _camera(self, shot: Shot, pose: Pose, road: Road, room: tuple[int, int]) -> Camera:
         size = (2 * room[0], 2 * room[1])
         if self._big is None or self._big.get_size() != size:
             # 32 bits a pixel: shrinking is twice as fast as with 24
             self._big = self._pygame.Surface(size, 0, 32)
-        car = shot.cars[shot.followed].state
-        pose = pose_of(car)
-        turned = self._turn_camera(shot.followed, int(car.frames[0]), pose.heading)
+        frames = int(shot.cars[shot.followed].state.frames[0])
+        turned = self._turn_camera(shot.followed, frames, pose.heading)
         if shot.camera == "follow":
             return follow(pose.place, turned, size)
         if shot.camera == "north":
             return north_up(pose.place, size)
-        column = round(2.2 * COLUMN * unit_of(self.size))
-        left = column if len(shot.cars) > 1 else 0
-        right = column if shot.mind is not None else 0
+        column = 2 * round(COLUMN * unit_of(self.size))
+        left = round(STANDINGS * column) + column // 8 if len(shot.cars) > 1 else 0
+        right = column + column // 8 if shot.mind is not None else 0
         top = round(90 * unit_of(self.size)) if shot.caption else 0
         return whole_track(road.centre, size, (left, top, size[0] - left - right, size[1] - top), 2 * ROAD.half_width)
 
