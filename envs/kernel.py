@@ -240,9 +240,12 @@ def restart(start: Start, cars: Cars, lanes: Lanes, done: Array, seed: int) -> N
 
 def warm() -> None:
     """Compiles every kernel, or loads them from the cache that numba keeps beside this file."""
+    from .sight import OBSERVATIONS
     from .sim import Sim, SimConfig
     from .track import pool
 
-    sim = Sim(pool(0, 1), 1, SimConfig())
-    sim.reset()
-    sim.step(torch.zeros(1, 3))
+    tracks = pool(0, 1)
+    for obs in OBSERVATIONS:
+        sim = Sim(tracks, 1, SimConfig(obs=obs))
+        sim.reset()
+        sim.step(torch.zeros(1, 3))

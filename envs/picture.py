@@ -79,7 +79,7 @@ def road(tracks: Tracks, state: CarState, view: Camera, paint: Paint, levels: Te
     for tile, there in in_sight(tracks, state, view):
         on_tile, on_kerb = tile_shares(tracks, state.track, tile, view)
         touched = state.visited.gather(1, tile[:, None])[:, 0]
-        shade = shades[torch.arange(len(tile)), torch.where(touched, 0, tile % 3)]
+        shade = shades[torch.arange(len(tile), device=tile.device), torch.where(touched, 0, tile % 3)]
         for cover, colour in ((on_tile, shade), (on_kerb, kerbs[tile % 2])):
             cover = torch.where(there[:, None, None], cover, 0.0)[..., None]
             total = total + cover

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from .observe import OBS_LIMIT, OBS_SIZE, observe
 from .paint import Paint
 from .state import CarState
 from .track import Tracks
-from .view import fill, picture_shape, process, push
+from .view import fill, nearest_colour, picture_shape, process, push
 
 if TYPE_CHECKING:
     from .sim import SimConfig
@@ -85,8 +86,9 @@ class Eyes:
             torch.zeros(num_envs, *space.shape, dtype=dtype, device=device) for _ in range(2 if fast else 1)
         ]
         self.seen = self._buffers[0]
-        compiles = fast and config.obs == "pixels" and config.picture != "palette"
-        self._frame = kernel_picture.make_frame(config) if compiles else None
+        # numbers of a palette are found in a finished picture
+        drawn = replace(config, picture="rgb", frame_stack=1) if config.picture == "palette" else config
+        self._frame = kernel_picture.make_frame(drawn) if fast and config.obs == "pixels" else None
 
     def open(self, tracks: Tracks, state: CarState, paint: Paint) -> Tensor:
         """[B, …] of cars that are looked at for the first time."""
@@ -120,17 +122,15 @@ class Eyes:
 
     def _compiled(self, tracks: Tracks, state: CarState, paint: Paint, fresh: Tensor | None, out: Tensor) -> Tensor:
         """Writes into out the observations of all cars, or of the fresh ones alone; returns out."""
-        if self.config.obs != "pixels":
+        if self._frame is None:
             return look_fast(tracks, state, self.config, fresh, out)
-        if self._frame is not None:
-            lanes = torch.arange(len(out)) if fresh is None else fresh.nonzero()[:, 0]
+        lanes = torch.arange(len(out)) if fresh is None else fresh.nonzero()[:, 0]
+        if self.config.picture == "palette":
+            colours = torch.empty(*out.shape[:3], 3, dtype=torch.uint8)
+            kernel_picture.see(tracks, state, paint, self._frame, lanes, None, colours)
+            numbers = nearest_colour(colours[lanes])
+            out[lanes] = self._stacked(numbers) if fresh is None else fill(numbers, self.config.frame_stack)
+        else:
             before = self.seen if fresh is None else None
             kernel_picture.see(tracks, state, paint, self._frame, lanes, before, out)
-            return out
-        seen = self._stacked(look(tracks, state, self.config, paint))
-        if fresh is not None:
-            seen = fill(look(tracks, state, self.config, paint), self.config.frame_stack)
-        if fresh is None:
-            return out.copy_(seen)
-        out[fresh] = seen[fresh]
         return out

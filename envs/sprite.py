@@ -62,7 +62,7 @@ def _shares(source: NDArray[np.int64], step: float, first: int, last: int) -> ND
 def _filled(corners: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which places [H, W, 2] lie inside a convex shape [K, 2], or within half a pixel of its rim."""
     turn = np.roll(corners, -1, 0) - corners
-    side = np.sign(np.cross(turn[0], turn[1]) or 1.0)
+    side = np.sign(turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0]) or 1.0
     inside = np.ones(place.shape[:2], np.bool_)
     near = np.zeros(place.shape[:2], np.bool_)
     for corner, edge in zip(corners, turn, strict=True):
