@@ -80,9 +80,11 @@ def picture_parity(seeds: Sequence[int]) -> tuple[list[Likeness], list[Likeness]
 
 
 def mean_likeness(laps: Sequence[Likeness]) -> Likeness:
-    """The mean of laps, of equal weight."""
-    means = {f.name: float(np.mean([getattr(lap, f.name) for lap in laps])) for f in fields(Likeness)}
-    return Likeness(**means | {"frames": sum(lap.frames for lap in laps)})
+    """The mean of laps, of equal weight, and the sum of their frames."""
+    table = np.array([[getattr(lap, f.name) for f in fields(Likeness)] for lap in laps])
+    *means, _ = table.mean(0).tolist()
+    picture, road, car, indicators, zoom, far_off = means
+    return Likeness(picture, road, car, indicators, zoom, far_off, frames=sum(lap.frames for lap in laps))
 
 
 def film_original(seed: int) -> tuple[Pictures, Tracks, CarState]:
