@@ -14,6 +14,7 @@ changed; each is written aside and renamed, so that none is ever half there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -163,7 +164,8 @@ def save_demo(demo: Demo, folder: Path, stamp: str) -> Path:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         fix = "free space, or choose another --out"
         raise UserError(f"cannot keep the drive in {folder}", got=error.strerror, fix=fix, code=EXIT_STORAGE) from error
     return path

@@ -1,4 +1,4 @@
-"""The commands `record` and `watch`: films complete or not at all, and a window that obeys its keys."""
+"""The command `record`: films complete or not at all."""
 
 import itertools
 import json
@@ -269,51 +269,3 @@ def test_a_driver_filmed_frame_by_frame_drives_as_with_its_frame_skip():
         action = actor(torch.from_numpy(obs)[None], env.tracks, env.car_state())[0].numpy()
         obs, *_ = env.step(action)
         torch.testing.assert_close(env.car_state().pos, states[3 * decision + 2].pos, rtol=0, atol=0)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is always a display")
-def test_watching_without_a_display_names_record(capsys, monkeypatch):
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
-        monkeypatch.delenv(name, raising=False)
-    assert main(["watch", "expert"]) == 2
-    first, *rest = capsys.readouterr().err.splitlines()
-    assert first.startswith("error: no display")
-    assert "drivetrain record" in first
-    assert rest == []
-
-
-@pytest.mark.usefixtures("short_lap")
-def test_a_watched_driver_obeys_the_keys_and_the_window_closes_with_exit_0(capsys, monkeypatch):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    pygame = load_pygame()
-    # one key per picture: faster, pause, go on, next track, faster, and in the end close the window
-    script = iter(["+", "space", "space", "n", "+", "quit"])
-    seen = []
-
-    def fake_events():
-        key = next(script)
-        seen.append(key)
-        if key == "quit":
-            return [pygame.event.Event(pygame.QUIT)]
-        codes = {"space": pygame.K_SPACE, "n": pygame.K_n, "+": pygame.K_PLUS}
-        return [pygame.event.Event(pygame.KEYDOWN, key=codes[key], unicode=" " if key == "space" else key)]
-
-    monkeypatch.setattr(pygame.event, "get", fake_events)
-    code, told, _ = run(capsys, "watch", "expert", *SMALL)
-    assert code == 0
-    assert seen[-1] == "quit"
-    assert told == {"episodes": 0, "scores": []}
-
-
-@pytest.mark.usefixtures("short_lap")
-def test_watching_a_number_of_episodes_ends_by_itself(capsys, monkeypatch):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setattr("drivetrain.watch.PAUSE_AT_END", 0.0)
-    code, told, _ = run(capsys, "watch", "random", "--episodes", "2", "--env", "CarRacing-v3", *SMALL)
-    assert code == 0
-    assert told["episodes"] == len(told["scores"]) == 2
-
-
-def test_watching_a_human_is_not_built_yet(capsys):
-    assert main(["watch", "human"]) == 2
-    assert "not built yet" in capsys.readouterr().err

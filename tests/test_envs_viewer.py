@@ -9,12 +9,29 @@ import numpy as np
 import pytest
 import torch
 
-from drivetrain.envs import viewer
+from drivetrain.envs.camera import whole_track
+from drivetrain.envs.cars import livery
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.frame import start_states
-from drivetrain.envs.hud import PANEL, hud_height
+from drivetrain.envs.hud import AMBER, PANEL, font, hud_height
+from drivetrain.envs.panel import Axis, Choice, Mind, help_height
+from drivetrain.envs.seen import BEAM, POINT, Seen, seen_in_world, seen_pictures
+from drivetrain.envs.sim import SimConfig
+from drivetrain.envs.tags import place_tags
 from drivetrain.envs.track import Tracks, pool
-from drivetrain.envs.viewer import ASPHALT, BODY_LIGHT, CAR_AT, DRIVEN, SIZE, VIEW_WIDTH, Viewer, frame_rgb, load_pygame
+from drivetrain.envs.viewer import (
+    ASPHALT,
+    BODY_LIGHT,
+    CAR_AT,
+    DRIVEN,
+    SIZE,
+    VIEW_WIDTH,
+    Cast,
+    Shot,
+    Viewer,
+    frame_rgb,
+    load_pygame,
+)
 from drivetrain.envs.window import Window
 
 
@@ -151,5 +168,178 @@ def test_a_window_tells_keys_and_that_it_was_closed(tracks, monkeypatch):
 
 def test_the_view_is_wide_enough_for_the_fastest_car():
     # 100 u/s is the fastest a car goes; half a second of road ahead must be in the picture
-    ahead = CAR_AT * (SIZE[1] - hud_height(SIZE)) / (SIZE[0] / viewer.VIEW_WIDTH)
+    ahead = CAR_AT * (SIZE[1] - hud_height(SIZE)) / (SIZE[0] / VIEW_WIDTH)
     assert ahead > 35.0
+
+
+# ---- several cars, cameras and panels -------------------------------------------------------------------------------
+
+
+def shot(tracks, *cars, size=SIZE, **settings):
+    """Picture uint8 [height, width, 3] of cars on one track."""
+    cast = tuple(Cast(f"driver {index}", car) for index, car in enumerate(cars))
+    surface = Viewer(size).shoot(tracks, Shot(cast, **settings))
+    pixels = load_pygame().image.tobytes(surface, "RGB")
+    return np.frombuffer(pixels, np.uint8).reshape(size[1], size[0], 3)
+
+
+def count(picture, colour):
+    """Pixels of exactly this colour."""
+    return int((picture == np.array(colour)).all(-1).sum())
+
+
+def test_a_ghost_is_drawn_beside_the_followed_car_in_its_own_colour(tracks):
+    own, ghost = car_on(tracks, 50), car_on(tracks, 52)
+    body = livery(1).body
+    alone, together = shot(tracks, own), shot(tracks, own, ghost)
+    assert count(alone, body) == 0
+    # the hull alone has over an eighth of 2 x 4.2 u, at 11.7 px a unit; its sign and its dot come on top
+    assert count(together, body) > 8.4 / 8 * (SIZE[0] / VIEW_WIDTH) ** 2
+    other = shot(tracks, own, ghost, followed=1)
+    assert seen(other, 0.0, 1.5) == livery(1).light
+    assert not np.array_equal(together, other)
+
+
+def protan(colour):
+    """A colour as somebody without long-wave cones sees it (Viénot, Brettel and Mollon 1999), linear RGB."""
+    linear = (np.array(colour) / 255) ** 2.2
+    return np.array([[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]]) @ linear
+
+
+def deutan(colour):
+    """The same without middle-wave cones."""
+    linear = (np.array(colour) / 255) ** 2.2
+    return np.array([[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]]) @ linear
+
+
+@pytest.mark.parametrize("sight", [protan, deutan])
+def test_colours_of_drivers_stay_apart_for_the_colour_blind(sight):
+    colours = [np.clip(sight(livery(index).body), 0, 1) ** (1 / 2.2) for index in range(9)]
+    apart = [np.abs(a - b).max() for i, a in enumerate(colours) for b in colours[:i]]
+    assert min(apart) > 0.09  # of 1, in the channel that differs most; numbers and signs tell the rest
+    assert all(livery(index) != livery(other) for index in range(17) for other in range(index))
+
+
+def test_north_up_keeps_the_car_in_the_middle_whatever_its_heading(tracks):
+    room = SIZE[1] - hud_height(SIZE)
+    for turned in (0.0, 2.0):
+        picture = shot(tracks, car_on(tracks, 20, turned=turned), camera="north")
+        middle = picture[room // 2 - 40 : room // 2 + 40, SIZE[0] // 2 - 40 : SIZE[0] // 2 + 40]
+        assert count(middle, livery(0).body) > 100
+    ahead = car_on(tracks, 20)
+    assert not np.array_equal(shot(tracks, ahead, camera="north"), shot(tracks, ahead))
+
+
+def test_the_whole_track_is_in_the_picture_beside_the_panels(tracks):
+    line = tracks.centre[0, : int(tracks.num_tiles[0])].double().numpy()
+    camera = whole_track(line, (960, 640), (200, 50, 600, 500), margin=10.0)
+    places = camera.pixels(line)
+    assert places[:, 0].min() > 200
+    assert places[:, 0].max() < 800
+    assert places[:, 1].min() > 50
+    assert places[:, 1].max() < 550
+    # north is up: the northernmost point has the smallest row
+    assert places[:, 1].argmin() == line[:, 1].argmax()
+    picture = shot(tracks, car_on(tracks, 30), camera="track")
+    # 31 of some 300 tiles were touched
+    assert 0.05 < count(picture, DRIVEN) / count(picture, ASPHALT) < 0.25
+
+
+def test_tags_hide_neither_each_other_nor_a_car():
+    cars = [(300.0, 200.0)] * 16 + [(20.0, 20.0)]
+    sizes = [(60 + index, 18) for index in range(17)]
+    corners = place_tags(cars, sizes, (600, 400), distance=20.0)
+    boxes = [(x, y, x + w, y + h) for (x, y), (w, h) in zip(corners, sizes, strict=True)]
+    boxes.append((290, 190, 310, 210))
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        assert min(left, top) >= 0
+        assert right <= 600
+        assert bottom <= 400
+        for other in boxes[:index]:
+            assert left >= other[2] or right <= other[0] or top >= other[3] or bottom <= other[1]
+
+
+def test_the_mind_of_a_policy_is_shown_and_changes_nothing_else(tracks):
+    car = car_on(tracks, 20)
+    axis = Axis("steering", ("left", "right"), -1.0, 1.0, 0.2, -0.1, 0.4)
+    plain = shot(tracks, car)
+    continuous = shot(tracks, car, mind=Mind(512.0, (axis,)))
+    choices = tuple(Choice(f"action {index}", 0.2, "20 %") for index in range(15))
+    discrete = shot(tracks, car, mind=Mind(-3.0, choices=choices, chosen=4))
+    for picture in (continuous, discrete):
+        changed = (picture != plain).any(-1)
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        assert columns.min() > 0.75 * SIZE[0]
+        assert rows.max() < SIZE[1] - hud_height(SIZE)
+        assert count(picture, AMBER) > count(plain, AMBER)
+
+
+def test_a_line_of_help_takes_its_own_room_and_drops_the_last_entries_where_it_is_narrow(tracks):
+    entries = tuple((f"key{index}", "what it does") for index in range(9))
+    for size in (SIZE, (320, 240)):
+        picture = shot(tracks, car_on(tracks, 20), size=size, help=entries)
+        strip = picture[size[1] - help_height(size) :]
+        assert tuple(strip[1, 1]) == PANEL
+        assert (strip != PANEL).any()
+        # nothing is cut in two at the edges
+        assert (strip[:, :3] == PANEL).all()
+        assert (strip[:, -3:] == PANEL).all()
+    with_keys = shot(tracks, car_on(tracks, 20), help=entries, keys=entries, banner="hidden by the box")
+    assert tuple(with_keys[SIZE[1] // 2 - 60, SIZE[0] // 2 + 60]) != tuple(shot(tracks, car_on(tracks, 20))[300, 540])
+
+
+def test_look_ahead_points_lie_on_the_centre_line(tracks):
+    found = seen_in_world(tracks, car_on(tracks, 40, turned=0.3), SimConfig())
+    line = tracks.centre[0, 40:73].double().numpy()
+    away = np.linalg.norm(found.points[:, None] - line, axis=-1).min(1)
+    assert found.points.shape == (12, 2)
+    assert away.max() < 1e-3  # the car stands on a centre point, so the points ahead are centre points
+    assert count(shot(tracks, car_on(tracks, 40), seen=found), POINT) > 100
+
+
+def test_beams_end_at_the_edge_of_the_road(tracks):
+    config = SimConfig(obs="lidar", beams=9, beam_range=200.0)
+    car = car_on(tracks, 40)
+    found = seen_in_world(tracks, car, config)
+    assert found.beams.shape == (9, 2)
+    line = tracks.centre[0, : int(tracks.num_tiles[0])].double().numpy()
+    away = np.linalg.norm(found.beams[:, None] - line, axis=-1).min(1)
+    # half the road's width is 6.67 u; between two centre points the edge is a little nearer to one of them
+    assert (np.abs(away - 6.67) < 0.5).all()
+    assert count(shot(tracks, car, seen=found), BEAM) > 100
+
+
+def test_a_stack_of_pictures_is_shown_in_the_lower_left_corner(tracks):
+    obs = torch.zeros(84, 96, 2, dtype=torch.uint8)
+    obs[..., 1] = 200
+    pictures = seen_pictures(obs, SimConfig(obs="pixels", picture="grey", crop=True, frame_stack=2)).pictures
+    assert [picture.shape for picture in pictures] == [(84, 96, 3)] * 2
+    picture = shot(tracks, car_on(tracks, 20), seen=Seen(pictures=pictures))
+    assert count(picture[SIZE[1] // 2 :, : SIZE[0] // 2], (200, 200, 200)) > 2 * 84 * 96
+    assert count(picture, (0, 0, 0)) > 2 * 84 * 96
+    grass = seen_pictures(torch.full((4, 4, 1), 5, dtype=torch.uint8), SimConfig(obs="pixels", picture="palette"))
+    assert tuple(grass.pictures[0][0, 0]) == (100, 202, 100)
+
+
+def test_texts_are_cut_to_their_room_and_may_be_empty():
+    face = font(load_pygame(), 20)
+    assert face.fitted("short", 500) == "short"
+    cut = face.fitted("a driver with a very long name", 100)
+    assert cut.endswith("…")
+    assert face.width(cut) <= 100
+    assert face.render("", (255, 255, 255)).get_height() == face.height
+
+
+def test_a_window_knows_which_keys_are_held(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame = load_pygame()
+    window = Window((320, 240), "test")
+    window.pressed()
+    for kind, key in ((pygame.KEYDOWN, pygame.K_UP), (pygame.KEYDOWN, pygame.K_a), (pygame.KEYUP, pygame.K_UP)):
+        pygame.event.post(pygame.event.Event(kind, key=key, unicode=""))
+    assert window.pressed() == ["up", "a"]
+    assert window.held == {"a"}
+    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    window.pressed()
+    assert window.held == set()
+    window.close()
