@@ -1,23 +1,30 @@
 """The environment's specification says what the code does."""
 
 import inspect
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from drivetrain.envs.actions import ACTIONS, DISCRETE, MACRO
 from drivetrain.envs.gym_single import RENDER_SIZES, RacingEnv
 from drivetrain.envs.gym_vector import RacingVectorEnv
+from drivetrain.envs.lidar import FAN, MOTION_SIZE, MOTION_SPEC
 from drivetrain.envs.observe import LOOK_AHEAD, OBS_LIMIT, OBS_SIZE, OBS_SPEC
+from drivetrain.envs.screen import CAR_AT, FIRST_ZOOM, LAST_ZOOM, SOURCE, zoom
+from drivetrain.envs.sim import SimConfig
 from drivetrain.envs.spec import CAR, ROAD, RULES
+from drivetrain.envs.sprite import LEVELS
+from drivetrain.envs.view import LUMA, PALETTE, PICTURES, ROAD_ROWS, SIDE, SIZES
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "environment.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
 
 
-def observation_table():
+def observation_table(spec=OBS_SPEC):
     rows, at = [], 0
-    for element in OBS_SPEC:
+    for element in spec:
         places = f"{at}" if element.size == 1 else f"{at}–{at + element.size - 1}"
         cells = (places, f"`{element.name}`", element.unit, f"{element.scale:.6g}", element.meaning)
         rows.append(f"| {' | '.join(cells)} |")
@@ -31,6 +38,42 @@ def test_the_observation_is_documented_element_by_element():
     assert f"Box(-{OBS_LIMIT:g}, {OBS_LIMIT:g}, ({OBS_SIZE},), float32)" in TEXT
     assert f"the points {', '.join(str(i) for i in LOOK_AHEAD)} places further along" in TEXT
     assert f"float32 `[{OBS_SIZE}]`" in TEXT
+
+
+@pytest.mark.conformance
+def test_the_picture_is_documented_with_the_numbers_of_the_code():
+    width, height = (SOURCE[k] / SIDE / LAST_ZOOM for k in range(2))
+    assert f"a pixel is {width:.3f} u wide and {height:.3f} u high" in TEXT
+    assert f"column {CAR_AT[0]:g} and row {CAR_AT[1]:g}" in TEXT
+    assert f"In the first {LEVELS} frames" in TEXT
+    assert f"from {float(zoom(torch.zeros(1))):.3g} to {LAST_ZOOM:g} pixels" in TEXT
+    assert FIRST_ZOOM < LAST_ZOOM
+    assert f"Rows 0 to {ROAD_ROWS - 1} show" in TEXT
+    assert f"Rows {ROAD_ROWS} to {SIDE - 1} are the indicators" in TEXT
+    red, green, blue = LUMA
+    assert f"({red} R + {green} G + {blue} B + 128) // 256" in TEXT
+    assert f"the nearest of the {len(PALETTE)} flat colours" in TEXT
+    assert ", ".join(f'`"{name}"`' for name in PICTURES) in TEXT
+    assert f"{SIZES[0]}, {SIZES[1]} or {SIZES[2]} columns" in TEXT
+
+
+@pytest.mark.conformance
+def test_lidar_is_documented_element_by_element():
+    table = observation_table(MOTION_SPEC)
+    assert table in PAGE, f"paste this table into docs/environment.md:\n{table}"
+    assert f"of {MOTION_SIZE} numbers of the car's own motion, within ±{OBS_LIMIT:g}" in TEXT
+    assert f"{math.degrees(FAN):g}° · (u + 3 u³) / 4" in TEXT
+    assert f"({SimConfig().beam_range:g} by default)" in TEXT
+    assert f"| of lidar, 1 to 256 | {SimConfig().beams} |" in TEXT
+
+
+@pytest.mark.conformance
+def test_defaults_in_the_table_are_those_of_the_code():
+    for name, parameter in inspect.signature(RacingVectorEnv).parameters.items():
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
+        default = row.strip("|").split("|")[2].strip().strip("`").strip('"')
+        wanted = f"{parameter.default:g}" if isinstance(parameter.default, float) else str(parameter.default)
+        assert default == wanted
 
 
 @pytest.mark.conformance
