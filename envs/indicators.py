@@ -37,6 +37,8 @@ SIDEWAYS = (  # steering of the front left wheel and turning rate
     (20, -10.0, (0.0, 255.0, 0.0)),
     (30, -0.8, (255.0, 0.0, 0.0)),
 )
+WIDTHS = tuple(UNIT + (place + 1 not in (other for other, *_ in UPRIGHT)) for place, *_ in UPRIGHT)
+"""px: a filled shape includes its rim, which the next bar paints over"""
 LEAST = 1e-4
 """smaller values have no bar"""
 SCORE_BOX = (87, 93, 0, 11)
@@ -60,18 +62,18 @@ def indicators(tracks: Tracks, state: CarState, paint: Paint) -> Tensor:
     levels = torch.zeros(len(state.heading), SIDE - ROAD_ROWS, SIDE, 3, device=device)
     speed = state.velocity.norm(dim=-1)
     values = (speed, *state.spin.unbind(1), state.joint[:, 0], state.yaw_rate)
-    for value, (place, gain, colour) in zip(values, UPRIGHT + SIDEWAYS, strict=True):
+    for k, (value, (place, gain, colour)) in enumerate(zip(values, UPRIGHT + SIDEWAYS, strict=True)):
         start = torch.full_like(value, place * UNIT)
         if gain > 0:
             top, floor = torch.trunc(FLOOR - STEP * gain * value), torch.full_like(value, FLOOR)
-            columns, rows = (start, start + UNIT), (torch.minimum(top, floor), torch.maximum(top, floor))
+            columns, rows = (start, start + WIDTHS[k]), (torch.minimum(top, floor), torch.maximum(top, floor) + 1)
         else:
             end = torch.trunc(start + UNIT * gain * value)
-            columns = torch.minimum(start, end), torch.maximum(start, end)
-            rows = torch.full_like(value, LYING[0]), torch.full_like(value, LYING[1])
+            columns = torch.minimum(start, end), torch.maximum(start, end) + 1
+            rows = torch.full_like(value, LYING[0]), torch.full_like(value, LYING[1] + 1)
         cover = _overlap(*columns, SOURCE[0], 0)[:, None] * _overlap(*rows, SOURCE[1], ROAD_ROWS)[..., None]
         cover = torch.where((value.abs() > LEAST)[:, None, None], cover, 0.0)[..., None]
-        levels = levels * (1 - cover) + cover * torch.tensor(colour, device=device)
+        levels = levels + cover * torch.tensor(colour, device=device)
     return _write(levels, shown_score(tracks, state), paint.score)
 
 
@@ -85,9 +87,9 @@ def shown_score(tracks: Tracks, state: CarState) -> Tensor:
 
 
 def _overlap(first: Tensor, last: Tensor, source: int, skip: int) -> Tensor:
-    """[B, SIDE - skip] share of every column or row from `skip` on that source pixels first to last [B] take."""
+    """[B, SIDE - skip] share of every column or row from `skip` on that is between first and last [B] px."""
     edge = torch.arange(skip, SIDE + 1, device=first.device) * (source / SIDE)
-    inside = torch.minimum(edge[1:], last[:, None] + 1) - torch.maximum(edge[:-1], first[:, None])
+    inside = torch.minimum(edge[1:], last[:, None]) - torch.maximum(edge[:-1], first[:, None])
     return inside.clamp(min=0) * (SIDE / source)
 
 

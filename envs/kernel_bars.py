@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .compiled import compiled
-from .indicators import FLOOR, LEAST, LOWEST, LYING, RAW_COLUMNS, SCORE_BOX, SIDEWAYS, STEP, UNIT, UPRIGHT
+from .indicators import FLOOR, LEAST, LOWEST, LYING, RAW_COLUMNS, SCORE_BOX, SIDEWAYS, STEP, UNIT, UPRIGHT, WIDTHS
 from .kernel_car import Cars, F, World
 from .kernel_road import DEPTH
 from .paint import RAW, UNWRITTEN
@@ -24,9 +24,10 @@ _LENGTH = np.array(
     [STEP * gain for _, gain, _ in UPRIGHT] + [UNIT * gain for _, gain, _ in SIDEWAYS],
     np.float32,
 )
+_WIDTH = np.array(WIDTHS, np.float32)
 _COLOUR = np.array([colour for *_, colour in UPRIGHT + SIDEWAYS], np.float32)
 _UPRIGHTS, _BARS = len(UPRIGHT), len(UPRIGHT + SIDEWAYS)
-_FLOOR, _UNIT, _LEAST, _LYING_TOP, _LYING_BOTTOM = F(FLOOR), F(UNIT), F(LEAST), F(LYING[0]), F(LYING[1])
+_FLOOR, _LEAST, _LYING_TOP, _LYING_BOTTOM = F(FLOOR), F(LEAST), F(LYING[0]), F(LYING[1])
 _WIDE, _HIGH = F(SOURCE[0] / SIDE), F(SOURCE[1] / SIDE)
 _FIRST_ROW, _ROWS, _SIDE, _DEPTH, _TEXT_COLUMNS = ROAD_ROWS, SIDE - ROAD_ROWS, SIDE, DEPTH, RAW_COLUMNS
 _BOX_TOP, _BOX_BOTTOM, _BOX_WIDTH = SCORE_BOX[0] - ROAD_ROWS, SCORE_BOX[1] - ROAD_ROWS, SCORE_BOX[3]
@@ -55,14 +56,15 @@ def paint_bars(i: int, world: World, cars: Cars, style: int, table: Array, level
 @compiled(rounds=False)
 def _paint_bar(bar: int, value: float, levels: Array) -> None:
     start = _PLACE[bar]
-    left, right, top, bottom = start, start + _UNIT, _LYING_TOP, _LYING_BOTTOM
+    left, right, top, bottom = start, start, _LYING_TOP, _LYING_BOTTOM
     if bar < _UPRIGHTS:
+        right = start + _WIDTH[bar]
         end = F(math.trunc(_FLOOR - _LENGTH[bar] * value))
         top, bottom = min(end, _FLOOR), max(end, _FLOOR)
     else:
         end = F(math.trunc(start + _LENGTH[bar] * value))
-        left, right = min(end, start), max(end, start)
-    right, bottom = right + _ONE, bottom + _ONE
+        left, right = min(end, start), max(end, start) + _ONE
+    bottom += _ONE
     first = min(max(int(left / _WIDE), 0), _SIDE)
     last = min(max(int(right / _WIDE) + 1, 0), _SIDE)
     for row in range(_ROWS):
@@ -76,7 +78,7 @@ def _paint_bar(bar: int, value: float, levels: Array) -> None:
             cover = max(wide, _ZERO) * high
             for channel in range(3):
                 pixel = channel * _DEPTH + row * _SIDE + column
-                levels[pixel] += cover * (_COLOUR[bar, channel] - levels[pixel])
+                levels[pixel] += cover * _COLOUR[bar, channel]
 
 
 @compiled()

@@ -20,7 +20,7 @@ from .kernel_bars import paint_bars
 from .kernel_car import Cars, F, World
 from .kernel_road import DEPTH, PLANE, make_line, paint_ground, paint_road, part
 from .paint import HULL, STRIPE, Paint
-from .picture import STRIPE_ANGLE, TRUNCATION
+from .picture import RIM, STRIPE_ANGLE, TRUNCATION
 from .screen import FIRST_ZOOM, LAST_ZOOM, SOURCE
 from .spec import CAR, DT
 from .sprite import HULL_BOX, LEVELS, hull_cover
@@ -36,14 +36,14 @@ Array = Any
 LEAST_SHARE = 2
 """pictures that make a second thread worth its wake-up"""
 
-_ZERO, _ONE = F(0), F(1)
+_ZERO, _ONE, _TWO = F(0), F(1), F(2)
 _COM_Y, _HALF_WIDTH, _RADIUS = F(CAR.com_y), F(CAR.wheel_half_width), F(CAR.wheel_radius)
 _LEVER_X = np.array(CAR.wheel_x, np.float32)
 _LEVER_Y = np.array([y - CAR.com_y for y in CAR.wheel_y], np.float32)
 _DT, _FIRST_ZOOM, _LAST_ZOOM = F(DT), F(FIRST_ZOOM), F(LAST_ZOOM)
 _WIDE, _HIGH = F(SOURCE[0] / SIDE), F(SOURCE[1] / SIDE)
 _KEPT, _LOST = F(TRUNCATION[0]), F(TRUNCATION[1])
-_STRIPE_ANGLE = F(STRIPE_ANGLE)
+_STRIPE_ANGLE, _RIM = F(STRIPE_ANGLE), F(RIM)
 _STRIPE, _HULL = np.array(STRIPE, np.float32), np.array(HULL, np.float32)
 _CAR_TOP, _CAR_BOTTOM, _CAR_LEFT, _CAR_RIGHT = HULL_BOX
 _CAR_BLOCK = 44
@@ -110,6 +110,8 @@ def _keep(line: tuple, lines: Array, wheel: int, k: int) -> None:
 def _wheel_lines(i: int, cars: Cars, view: tuple, lines: Array) -> None:
     """picture.car: the sides of the wheels of car i, and of their stripes."""
     cos, sin = np.cos(cars.heading[i]), np.sin(cars.heading[i])
+    rim = _RIM * view[4]
+    half_width = _HALF_WIDTH + rim
     for wheel in range(4):
         x = cars.pos[i, 0] + _LEVER_X[wheel] * cos - _LEVER_Y[wheel] * sin
         y = cars.pos[i, 1] + _LEVER_X[wheel] * sin + _LEVER_Y[wheel] * cos
@@ -120,12 +122,13 @@ def _wheel_lines(i: int, cars: Cars, view: tuple, lines: Array) -> None:
         one = np.sign(one) if np.sin(first) > _ZERO else one
         two = np.sign(two) if np.sin(second) > _ZERO else two
         low, high = min(one, two), max(one, two)
-        if np.sin(first) > _ZERO and np.sin(second) > _ZERO:
-            high = low
-        _keep(make_line(view, (x - _HALF_WIDTH * c, y - _HALF_WIDTH * s), (c, s)), lines, wheel, 0)
-        _keep(make_line(view, (x + _HALF_WIDTH * c, y + _HALF_WIDTH * s), (-c, -s)), lines, wheel, 1)
+        if (np.sin(first) > _ZERO and np.sin(second) > _ZERO) or low == high:
+            high, low = -_TWO, _TWO  # out of sight
+        _keep(make_line(view, (x - half_width * c, y - half_width * s), (c, s)), lines, wheel, 0)
+        _keep(make_line(view, (x + half_width * c, y + half_width * s), (-c, -s)), lines, wheel, 1)
         for k, reach, way in ((2, -_ONE, _ONE), (3, _ONE, -_ONE), (4, low, _ONE), (5, high, -_ONE)):
-            place = (x - _RADIUS * reach * s, y + _RADIUS * reach * c)
+            far = _RADIUS * reach - way * rim
+            place = (x - far * s, y + far * c)
             _keep(make_line(view, place, (-s * way, c * way)), lines, wheel, k)
 
 

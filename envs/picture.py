@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .indicators import indicators
 from .paint import HULL, KERB, SHADE, STRIPE, Paint
-from .screen import CAR_AT, Camera, beyond, camera, line, middles, share, strip
+from .screen import CAR_AT, SOURCE, Camera, beyond, camera, line, middles, share, strip
 from .spec import CAR, ROAD
 from .sprite import HULL_BOX, LEVELS, hull_cover
 from .state import CarState, forward, right, wheel_centres
@@ -32,6 +32,8 @@ STRIPE_ANGLE = 1.2
 """rad of a wheel's rim that its stripe covers"""
 TILE_REACH = 0.5 * math.hypot(ROAD.step, 2 * ROAD.half_width) + ROAD.kerb_width + ROAD.step
 """u, farthest that a tile or its kerb reaches from its centre point"""
+RIM = 0.5 * SIDE / SOURCE[0]
+"""px of the small picture: half a pixel of the large one, by which a filled shape reaches over its corners"""
 AT_ONCE = 32
 """cars painted at once, to bound the memory"""
 
@@ -127,7 +129,8 @@ def car(state: CarState, view: Camera, levels: Tensor) -> Tensor:
     """Wheels, their stripes, and the hull over levels [B, ROAD_ROWS, SIDE, 3]."""
     centre, angle = wheel_centres(state), state.heading[:, None] + state.joint
     aside, ahead = right(angle), forward(angle)
-    half_width, radius = CAR.wheel_half_width, CAR.wheel_radius
+    rim = RIM * view.size[:, :1, None]
+    half_width, radius = CAR.wheel_half_width + rim, CAR.wheel_radius
     left = beyond(line(view, centre - half_width * aside, aside))
     right_ = beyond(line(view, centre + half_width * aside, -aside))
     wide = strip(left, right_)
@@ -135,9 +138,9 @@ def car(state: CarState, view: Camera, levels: Tensor) -> Tensor:
 
     def rectangle(bottom: Tensor, top: Tensor) -> Tensor:
         """[B, 4, ROAD_ROWS, SIDE] share within the wheel from bottom to top [B, 4], of its radius."""
-        below = beyond(line(view, centre + radius * bottom[..., None] * ahead, ahead))
-        above = beyond(line(view, centre + radius * top[..., None] * ahead, -ahead))
-        return wide * strip(below, above)
+        below = beyond(line(view, centre + (radius * bottom[..., None] - rim) * ahead, ahead))
+        above = beyond(line(view, centre + (radius * top[..., None] + rim) * ahead, -ahead))
+        return wide * strip(below, above) * (top > bottom)[..., None, None]
 
     tyres, stripes = rectangle(-torch.ones_like(low), torch.ones_like(low)), rectangle(low, high)
     grey = torch.tensor(STRIPE, device=levels.device)

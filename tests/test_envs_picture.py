@@ -68,9 +68,9 @@ def test_most_of_a_lap_looks_as_it_does_in_the_original() -> None:
     assert found.picture <= 0.3
     assert found.road <= 0.3
     assert found.car <= 2.5
-    assert found.indicators <= 0.5
+    assert found.indicators <= 0.1
     assert found.zoom <= 0.5
-    assert found.far_off <= 0.001
+    assert found.far_off <= 0.0005
 
 
 @pytest.mark.oracle
