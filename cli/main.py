@@ -22,7 +22,7 @@ VERBS = {
     "train": ("ALGO ENV", "train a driver: drivetrain train ppo racing"),
     "resume": ("RUN", "go on from the newest checkpoint, exactly as if never stopped"),
     "evaluate": ("WHO", "score a run, expert or random on fresh tracks"),
-    "watch": ("WHO", "see a run, expert or random drive in a window"),
+    "watch": ("WHO …", "see drivers drive in a window, or drive yourself: human"),
     "record": ("WHO --out FILE", "film a run, expert or random: mp4 or gif, no display needed"),
     "parity": ("", "drive twin and original side by side and report the differences"),
     "runs": ("", "list the runs"),

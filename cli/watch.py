@@ -64,6 +64,8 @@ def main(argv: list[str]) -> Result:
     from drivetrain.record import size_of
 
     size = size_of(options.size) or SIZE
+    if not options.player.strip() or not options.player.isprintable():
+        raise UserError("--player is no name", got=repr(options.player), allowed="letters, digits, spaces and signs")
     _check_folder(Path(options.out))
     require_display()
     from drivetrain.foreign import check_environment

@@ -17,6 +17,8 @@ Box = tuple[int, int, int, int]
 VEIL = 205
 """of 255, how much a panel hides of the picture behind it"""
 SPREAD: Colour = (58, 110, 146)
+SMALLEST_HELP = 17
+"""px, height of the letters: help must be legible in a small window, too"""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def draw_standings(
 
 def help_height(size: tuple[int, int]) -> int:
     """px of the line of help in a picture of that size."""
-    return max(16, round(26 * unit_of(size)))
+    return max(20, round(26 * unit_of(size)))
 
 
 def draw_help(pygame: ModuleType, surface: Surface, entries: Sequence[tuple[str, str]]) -> None:
@@ -169,8 +171,8 @@ def draw_help(pygame: ModuleType, surface: Surface, entries: Sequence[tuple[str,
     height = help_height(size)
     top = size[1] - height
     surface.fill(PANEL, (0, top, size[0], height))
-    face = font(pygame, round(19 * unit_of(size)))
-    gap, space = round(18 * unit_of(size)), round(5 * unit_of(size))
+    face = font(pygame, max(SMALLEST_HELP, round(19 * unit_of(size))))
+    gap, space = round(0.95 * face.height), round(0.3 * face.height)
     widths = [face.width(key) + space + face.width(what) for key, what in entries]
     shown, used = 0, gap
     while shown < len(entries) and used + widths[shown] <= size[0] - gap:

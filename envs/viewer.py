@@ -70,7 +70,7 @@ STANDINGS = 1.35
 TRAIL = (255, 255, 255)
 CAR_LENGTH = 5.0
 """u, of a car as it is drawn"""
-SMALLEST_CAR = 15
+SMALLEST_CAR = 20
 """px, length of a car where the whole track is shown"""
 BESIDE_CAR = 0.46
 """share of the width on either side of the followed car"""

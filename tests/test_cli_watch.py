@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from drivetrain.drive import Drive
 from drivetrain.drivers import find_driver
 from drivetrain.envs.viewer import load_pygame
 from drivetrain.main import main
-from drivetrain.show import SPEEDS, Show
-from drivetrain.stage import Key
+from drivetrain.show import MORE, SPEEDS, TIME, Show
+from drivetrain.stage import Key, _keys
 
 SMALL = ["--size", "320x240"]
 RUN = "racing-ppo-state"
@@ -228,6 +229,7 @@ def test_any_environment_that_renders_can_be_watched(capsys):
         (["expert", "--size", "10x10"], "too small"),
         (["human", "--out", __file__], "is no folder"),
         (["nobody"], "no such run"),
+        (["human", "--player", "A\nB"], "no name"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(capsys, args, said):
@@ -251,6 +253,14 @@ def test_an_environment_without_pictures_is_refused(capsys, monkeypatch):
     finally:
         del gymnasium.registry["Blind-v0"]
     assert "cannot be rendered; got ansi" in capsys.readouterr().err
+
+
+def test_every_key_of_the_window_is_explained_in_the_docs():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "watch.md").read_text(encoding="utf-8")
+    table = page.split("## Keys")[1].split("## What")[0].replace("`", "")
+    named = {word.strip(",") for row in table.splitlines() for word in row.split("|")[1:2] for word in word.split()}
+    keys = (*MORE, *TIME, *_keys(True, True), *_keys(False, False))
+    assert {word.replace("−", "-") for key in keys for word in key.name.split()} <= named
 
 
 # ---- by hand --------------------------------------------------------------------------------------------------------
