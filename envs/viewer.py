@@ -74,6 +74,8 @@ SMALLEST_CAR = 20
 """px, length of a car where the whole track is shown"""
 BESIDE_CAR = 0.46
 """share of the width on either side of the followed car"""
+PANELS_FROM = 0.5
+"""px a layout unit; in smaller pictures there is no room for standings and policy"""
 NAMED = 6
 """cars up to which tags hold names, not only numbers"""
 
@@ -195,10 +197,10 @@ class Viewer:
             chart.draw(small, visited, dots, shot.trail)
             right += chart.side + margin
             free = chart.corner[0]
-        if shot.mind is not None:
+        if shot.mind is not None and unit >= PANELS_FROM:
             draw_mind(pygame, small, shot.mind, (self.size[0] - width - chart.corner[1], right), width)
         below = margin if not shot.caption else draw_caption(pygame, small, shot.caption, free)
-        if len(shot.cars) > 1:
+        if len(shot.cars) > 1 and unit >= PANELS_FROM:
             lines = [_standing(cast, index, index == shot.followed, road) for index, cast in enumerate(shot.cars)]
             draw_standings(pygame, small, lines, (margin, below + margin), round(STANDINGS * width))
 

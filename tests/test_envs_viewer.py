@@ -274,6 +274,13 @@ def test_the_mind_of_a_policy_is_shown_and_changes_nothing_else(tracks):
         assert count(picture, AMBER) > count(plain, AMBER)
 
 
+def test_a_small_picture_leaves_standings_and_policy_out(tracks):
+    mind = Mind(512.0, (Axis("steering", ("left", "right"), -1.0, 1.0, 0.2, -0.1, 0.4),))
+    for size, shown in (((320, 240), False), ((480, 360), True)):
+        plain = shot(tracks, car_on(tracks, 20), size=size)
+        assert (shot(tracks, car_on(tracks, 20), size=size, mind=mind) != plain).any() == shown
+
+
 def test_a_line_of_help_takes_its_own_room_and_drops_the_last_entries_where_it_is_narrow(tracks):
     entries = tuple((f"key{index}", "what it does") for index in range(9))
     for size in (SIZE, (320, 240)):
