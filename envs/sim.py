@@ -314,7 +314,7 @@ class Sim:
         self._cars = kernel.views(self.state, kernel.Cars)
         self._lanes = kernel.views(self.lanes, kernel.Lanes)
         self._out = kernel.views(self._outcome, kernel.Result)
-        start = [getattr(self.start, name).numpy() for name in kernel.Start._fields[:-1]]
+        start = [getattr(self.start, name).contiguous().numpy() for name in kernel.Start._fields[:-1]]
         self._start = kernel.Start._make([*start, observe(self.tracks, self.start).numpy()])
         config = self.config
         percent = config.lap_rule == "percent"

@@ -61,9 +61,11 @@ def _shares(source: NDArray[np.int64], step: float, first: int, last: int) -> ND
 
 def _filled(corners: NDArray[np.float64], place: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which places [H, W, 2] lie inside a convex shape [K, 2], or within half a pixel of its rim."""
-    turn = np.roll(corners, -1, 0) - corners
-    side = np.sign(turn[0, 0] * turn[1, 1] - turn[0, 1] * turn[1, 0]) or 1.0
-    inside = np.ones(place.shape[:2], np.bool_)
+    ahead = np.roll(corners, -1, 0)
+    turn = ahead - corners
+    side = np.sign((corners[:, 0] * ahead[:, 1] - corners[:, 1] * ahead[:, 0]).sum())
+    # of a shape that has shrunk to a line every place on that line would count
+    inside = ((place >= corners.min(0)) & (place <= corners.max(0))).all(-1)
     near = np.zeros(place.shape[:2], np.bool_)
     for corner, edge in zip(corners, turn, strict=True):
         away = place - corner

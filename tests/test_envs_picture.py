@@ -17,6 +17,7 @@ from drivetrain.envs.paint import RAW, UNWRITTEN, WRITTEN, paint, plain
 from drivetrain.envs.screen import share
 from drivetrain.envs.sight import look
 from drivetrain.envs.sim import SimConfig
+from drivetrain.envs.sprite import hull_cover
 from drivetrain.envs.state import CarState
 from drivetrain.envs.track import Tracks, pool
 from drivetrain.envs.view import ROAD_ROWS
@@ -215,3 +216,12 @@ def test_a_gpu_draws_what_the_cpu_draws() -> None:
     ours = look(there, state.take(some).map(lambda x: x.cuda()), config, plain(torch.arange(10, device="cuda")))
     error = (ours.cpu().int() - look(tracks, state.take(some), config, plain(torch.arange(10))).int()).abs()
     assert error.max() <= 1
+
+
+@pytest.mark.golden
+def test_a_car_too_far_away_to_have_a_shape_is_no_wider_than_it_is() -> None:
+    # at reset a u has 0.912 px of the large picture: the front bar, 2.4 u wide, lies within 3 of its pixels and their
+    # rims, so less than half a column of the small picture to each side of column 48 (3 of 6 in the box)
+    cover = hull_cover()[0]
+    assert cover[:, [0, 1, 4, 5]].max() == 0
+    assert 0 < cover.sum() < 0.5

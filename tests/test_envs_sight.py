@@ -12,7 +12,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import drivetrain
-from drivetrain.envs import kernel_picture, lidar
+from drivetrain.envs import kernel, kernel_lidar, kernel_picture, lidar
 from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.gym_vector import RacingVectorEnv
 from drivetrain.envs.paint import paint
@@ -185,3 +185,19 @@ def test_beams_on_the_original_are_those_of_the_simulator() -> None:
         np.testing.assert_allclose(far, ours.step(TURN)[0], atol=0.02)
     read = lidar.observe(theirs.tracks, theirs.car_state(), 9, 40.0)[0]
     np.testing.assert_allclose(far, read, atol=1e-5)
+
+
+def test_after_warming_up_no_observation_waits_for_the_compiler() -> None:
+    kernel.warm()
+    kernels = (kernel_picture._see, kernel_lidar._observe, kernel._decide)
+    before = [len(compiled.signatures) for compiled in kernels]
+    for options in (
+        {"obs": "pixels", "picture": "grey", "picture_size": 64, "crop": True, "frame_stack": 4},
+        {"obs": "pixels", "picture": "palette", "frame_skip": 2},
+        {"obs": "pixels", "domain_randomize": True, "indicators": "random"},
+        {"obs": "lidar", "beams": 5},
+    ):
+        sim = Sim(pool(0, 2), 3, SimConfig(**options))
+        sim.reset()
+        sim.step(torch.zeros(3, 3))
+    assert [len(compiled.signatures) for compiled in kernels] == before
