@@ -1,9 +1,10 @@
-"""What a film of a training costs the training: steps a second while one is made, and without, in turn."""
+"""What a film of a training costs the training: steps a second while one is made and while it is halted, in turn."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import tempfile
 import time
@@ -29,35 +30,47 @@ def rate(agent: PPO, update: Callable[[], object], goes_on: Callable[[], bool]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of training between two films")
+    parser.add_argument("--films", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=2.0, help="between halting a film and letting it go on")
     args = parser.parse_args()
     set_threads(None)
     agent = PPO("racing", seed=0, device="cpu")
     updates = agent.iterate(10**12)
     for _ in range(5):  # compiles, and begins to drive
         next(updates)
+
+    def trained() -> float:
+        end = time.perf_counter() + args.seconds
+        return rate(agent, lambda: next(updates), lambda: time.perf_counter() < end)
+
     alone, beside, begun, made = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         agent.save(folder)
         videos = Videos(Path(folder), print)
-        for _ in range(args.rounds):
-            end = time.perf_counter() + args.seconds
-            alone.append(rate(agent, lambda: next(updates), lambda end=end: time.perf_counter() < end))
+        for _ in range(args.films):
             began = time.perf_counter()
             videos.film(agent.steps, agent.policy.state_dict())
             begun.append(time.perf_counter() - began)
-            beside.append(rate(agent, lambda: next(updates), lambda: videos.filming))
-            made.append(time.perf_counter() - began)
-        videos.close(patient=True)
+            made.append(begun[-1])
+            while videos.filming:
+                began, with_film = time.perf_counter(), trained()
+                made[-1] += time.perf_counter() - began
+                if videos.filming:
+                    os.kill(videos.process_id, signal.SIGSTOP)
+                    pairs = trained(), with_film
+                    os.kill(videos.process_id, signal.SIGCONT)
+                    alone.append(pairs[0])
+                    beside.append(pairs[1])
     slower = [100 * (1 - b / a) for a, b in zip(alone, beside, strict=True)]
+    low, middle, high = statistics.quantiles(slower, n=4)
     values = {"alone": alone, "beside": beside, "begun_s": begun, "made_s": made, "slower_percent": slower}
     publish(
         values,
-        f"Training beside a film of it, PPO on racing, {args.rounds} rounds in turn, median (least to most)",
+        f"Training beside a film of it, PPO on racing, halted and let go on in turn, {len(slower)} pairs: median "
+        "(quartiles)",
         f"{statistics.median(alone):,.0f} steps/s alone, {statistics.median(beside):,.0f} beside a film: "
-        f"{statistics.median(slower):.0f} % slower ({min(slower):.0f} to {max(slower):.0f}); beginning one stops "
-        f"training for {1e3 * statistics.median(begun):.0f} ms, making it takes {statistics.median(made):.1f} s",
+        f"{middle:.0f} % slower ({low:.0f} to {high:.0f}); beginning one stops training for {1e3 * statistics.median(begun):.0f} ms, "
+        f"making it takes {statistics.median(made):.0f} s",
     )
 
 

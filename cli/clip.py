@@ -1,4 +1,4 @@
-"""The process beside a training that films one episode of it: ``python -m drivetrain.clip RUN STEP``.
+"""The process beside a training that films one episode of it: ``python -m drivetrain.clip RUN STEP NICENESS``.
 
 It drives a validation track in the simulator with the weights that were laid down for it, at low priority and with one
 thread, and ends when its standard input does: with the trainer, however that ended.
@@ -17,7 +17,6 @@ from pathlib import Path
 __all__ = ["WEIGHTS", "film_path", "main"]
 
 WEIGHTS = ".filming"  # in a run folder: checkpoints that are here only until they are loaded
-NICENESS = 10
 SIZE, FPS = (640, 480), 25  # half of the frames: a film costs the trainer half as much
 GRACE = 3.0  # s that an interrupted film has to clean up
 
@@ -28,10 +27,10 @@ def film_path(run: Path, step: int) -> Path:
 
 
 def main(argv: list[str]) -> int:
-    """Film ``RUN`` at ``STEP``."""
+    """Film ``RUN`` at ``STEP``, with a priority lower by ``NICENESS`` than the trainer's."""
     run, step = Path(argv[0]), int(argv[1])
     if hasattr(os, "nice"):
-        os.nice(NICENESS)
+        os.nice(int(argv[2]))
     threading.Thread(target=_end_with_stdin, daemon=True).start()
 
     import torch

@@ -23,6 +23,7 @@ from drivetrain.film import sweep_parts
 
 __all__ = ["Videos"]
 
+NICENESS = 10  # a film gets a tenth of a core that the trainer wants too
 PATIENCE = 60.0  # s that the end of a run waits for its last film
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -48,6 +49,11 @@ class Videos:
         self.look()
         return self._process is not None
 
+    @property
+    def process_id(self) -> int:
+        """Of the process that makes the film, 0 without one."""
+        return self._process.pid if self._process is not None else 0
+
     def film(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Begin a film of these weights, unless one is being made."""
         if self.filming:
@@ -62,12 +68,13 @@ class Videos:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed by _reap)
             self._process = subprocess.Popen(
                 # -P: a folder called drivetrain where the user stands is not this package
-                [sys.executable, "-P", "-m", "drivetrain.clip", str(self._run), str(step)],
+                [sys.executable, "-P", "-m", "drivetrain.clip", str(self._run), str(step), str(NICENESS)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
                 env=os.environ | ALONE,
-                start_new_session=True,  # Ctrl-C is for the trainer; the film ends with its input
+                # Ctrl-C is for the trainer; in a session of its own, though, Linux would not heed its low priority
+                process_group=0,
             )
         except (OSError, NonFiniteError) as error:
             self._sweep()
