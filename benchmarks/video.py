@@ -69,8 +69,8 @@ def main() -> None:
         f"Training beside a film of it, PPO on racing, halted and let go on in turn, {len(slower)} pairs: median "
         "(quartiles)",
         f"{statistics.median(alone):,.0f} steps/s alone, {statistics.median(beside):,.0f} beside a film: "
-        f"{middle:.0f} % slower ({low:.0f} to {high:.0f}); beginning one stops training for {1e3 * statistics.median(begun):.0f} ms, "
-        f"making it takes {statistics.median(made):.0f} s",
+        f"{middle:.0f} % slower ({low:.0f} to {high:.0f}); beginning one stops training for "
+        f"{1e3 * statistics.median(begun):.0f} ms, making it takes {statistics.median(made):.0f} s",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from drivetrain.envs.hud import font
 from drivetrain.envs.viewer import load_pygame
 
 __all__ = ["Montage", "grid", "room_for"]
@@ -52,7 +53,7 @@ class Montage:
         self._canvas = self._pygame.Surface(self.size, 0, 32)
         self._canvas.fill(BACKGROUND)
         self._line = _line_height(*tile)
-        self._font = self._pygame.font.Font(None, max(9, round(self._line * 0.72)))
+        self._face = font(self._pygame, round(self._line * 0.72))
         self._titles = [self._chosen(names) for names in titles]
 
     def show(self, index: int, picture: np.ndarray, score: float) -> None:
@@ -77,19 +78,12 @@ class Montage:
     def _chosen(self, names: tuple[str, ...]) -> str:
         room = self._tile[0] * (FREE if self._on_top else 1.0) - 2 * self._line
 
-        def fits(name: str) -> bool:
-            return bool(self._font.size(f"{name} · score {WIDEST_SCORE}")[0] <= room)
-
-        found = next((name for name in names if fits(name)), None)
-        if found is not None:
-            return found
-        cut = names[-1]
-        while len(cut) > 1 and not fits(f"{cut}…"):
-            cut = cut[:-1]
-        return f"{cut}…"
+        room -= self._face.width(f" · score {WIDEST_SCORE}")
+        found = next((name for name in names if self._face.width(name) <= room), None)
+        return found or self._face.fitted(names[-1], room)
 
     def _caption(self, x: int, y: int, text: str) -> None:
-        image = self._font.render(text, True, TEXT)
+        image = self._face.render(text, TEXT)
         pad = round(0.3 * self._line)
         if self._on_top:
             panel = self._pygame.Surface((image.get_width() + 2 * pad, self._line), self._pygame.SRCALPHA, 32)

@@ -99,7 +99,8 @@ class RaceScene:
 
         from drivetrain.envs.paint import plain
         from drivetrain.envs.picture import draw
-        from drivetrain.envs.view import PALETTE, process
+        from drivetrain.envs.seen import seen_pictures
+        from drivetrain.envs.view import process
 
         core = getattr(self._drive.env, "core", None)
         if core is None:
@@ -107,11 +108,9 @@ class RaceScene:
         else:  # the original's own picture
             drawn = torch.from_numpy(type(core)._render(core, "state_pixels"))[None]
         task = self._drive.driver.sim_config
-        if task.obs == "pixels":
-            drawn = process(drawn, task)
-        if task.obs == "pixels" and task.picture == "palette":
-            drawn = torch.tensor(PALETTE, dtype=torch.uint8)[drawn[..., 0].long()]
-        return drawn[0].expand(*drawn.shape[1:3], 3).numpy()
+        if task.obs != "pixels":
+            return drawn[0].numpy()
+        return seen_pictures(process(drawn, task)[0], task).pictures[-1]
 
 
 def titles_of(driver: Driver, env_name: str) -> tuple[str, ...]:

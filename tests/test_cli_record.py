@@ -220,6 +220,21 @@ def test_the_picture_of_car_racing_itself_is_filmed_with_large_pixels(capsys, tm
     assert off.mean() < 0.02
 
 
+@pytest.mark.parametrize(("picture", "rows"), [("rgb", 96), ("grey", 96), ("palette", 84)])
+def test_a_driver_of_pictures_is_filmed_as_it_sees_them(picture, rows):
+    driver = find_driver("random")
+    task = replace(driver.sim_config, obs="pixels", picture=picture, crop=rows == 84, frame_stack=2)
+    scene = RaceScene(replace(driver, sim_config=task), "racing", (160, 120), pixels=True)
+    for _, _ in zip(scene.play(0), range(60), strict=False):
+        shown = scene.picture()
+    assert shown.shape == (rows, 96, 3)
+    is_grey = bool((shown[:, :, 0] == shown[:, :, 1]).all() and (shown[:, :, 1] == shown[:, :, 2]).all())
+    assert is_grey == (picture == "grey")
+    grass = {"rgb": (100, 202, 100), "palette": (100, 202, 100), "grey": (161, 161, 161)}[picture]
+    # 0.299 x 100 + 0.587 x 202 + 0.114 x 100 = 160 for grey
+    assert (np.abs(shown.astype(int) - grass).max(-1) <= 2).mean() > 0.1
+
+
 def test_any_environment_that_renders_is_filmed_at_its_own_speed(capsys, tmp_path):
     out = tmp_path / "pole.mp4"
     code, told, _ = run(capsys, "record", "random", "--out", str(out), "--env", "CartPole-v1", "--episodes", "2")
