@@ -242,16 +242,16 @@ def _shrink(frame: Frame, work: Work, out: Array, channels: int) -> None:
 @compiled()
 def _stack(picture: Array, before: Array, out: Array, channels: int, stack: int, fresh: bool) -> None:
     """view.push of a picture behind a stack, or view.fill where fresh, into out; all flat."""
-    depth = channels * stack
-    size = len(out)
+    depth, size = channels * stack, len(out)
     if not fresh:
-        for k in range(size - channels):
-            out[k] = before[k + channels]
+        later = before[channels:]
+        for k in range(len(later)):
+            out[k] = later[k]
     for copy in range(0 if fresh else stack - 1, stack):
-        newest = out[copy * channels :]
-        for pixel in range(size // depth):
-            for channel in range(channels):
-                newest[pixel * depth + channel] = picture[pixel * channels + channel]
+        for channel in range(channels):
+            newest, shown = out[copy * channels + channel :: depth], picture[channel::channels]
+            for pixel in range(size // depth):
+                newest[pixel] = shown[pixel]
 
 
 @compiled()
