@@ -23,6 +23,7 @@ def main() -> None:
             f"{report['position_error_max']:.2g} u, median at the end {report['position_error_median']:.1g} u, "
             f"largest reward error {report['reward_error_max']:.1e}",
             f"{report['contact_mismatches']} contact mismatches in {wheel_frames} wheel-frames",
+            f"{report['pictures']} pictures: mean absolute error {report['picture_mae']:.3f} levels",
         ]
     )
     publish(report, "Parity with CarRacing-v3", result)
