@@ -39,7 +39,9 @@ class RecordOptions(Options):
     episodes: int = Field(1, ge=1, le=1000, description="episodes, one after the other")
     seed: int = Field(0, ge=0, le=2**62, description="episode i is on the track of seed + i")
     size: str | None = Field(
-        None, description="WIDTHxHEIGHT of a driver's picture in pixels; none = 800x600 for mp4, 480x360 for gif"
+        None,
+        description="WIDTHxHEIGHT of a driver's picture in pixels; none = 800x600 for mp4, 480x360 for gif, and less "
+        "where several drive",
     )
     pixels: bool = Field(False, description="film the small picture that CarRacing-v3 gives to its driver")
     start: float = Field(0.0, ge=0, description="seconds of every episode to leave out at its beginning")
