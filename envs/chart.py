@@ -37,7 +37,8 @@ class Chart:
         low, high = road.centre.min(0), road.centre.max(0)
         self._middle, pad = (low + high) / 2, max(4, self.side // 11)
         self._scale = (self.side - 2 * pad) / float((high - low).max())
-        self._drawn = np.zeros(0, np.bool_)
+        self._drawn = np.zeros(road.num_tiles, np.bool_)
+        self._large: Surface = None  # the panel at twice its size: shrinking smooths the lines
         self._panel: Surface = None
 
     def draw(
@@ -51,8 +52,8 @@ class Chart:
             dots: cars as (place [2] u, colour), the most important one first.
             trail: [k, 2] u, the line driven.
         """
-        if not np.array_equal(self._drawn, visited):  # most pictures show nothing new
-            self._drawn, self._panel = visited.copy(), self._paint(visited)
+        if self._panel is None or not np.array_equal(self._drawn, visited):  # most pictures show nothing new
+            self._paint(visited)
         surface.blit(self._panel, self.corner)
         surface.set_clip((*self.corner, self.side, self.side))  # a lost car must not drive over the other panels
         if trail is not None and len(trail) > 1:
@@ -69,12 +70,17 @@ class Chart:
         placed: Array = self.side / 2 + self._scale * (points - self._middle) * (1, -1)
         return placed
 
-    def _paint(self, visited: Array) -> Surface:
+    def _paint(self, visited: Array) -> None:
+        """Paints the road anew where it was touched since the last time, or all of it in another episode."""
         side = self.side
-        panel = self._pygame.Surface((2 * side, 2 * side), self._pygame.SRCALPHA, 32)
-        self._pygame.draw.rect(panel, (16, 18, 22, 170), panel.get_rect(), border_radius=side // 8)
-        line = (2 * self._place(self._road.centre)).tolist()
-        for i, seen in enumerate(visited):
-            colour = DRIVEN_COLOUR if seen else ROAD_COLOUR
-            self._pygame.draw.line(panel, colour, line[i - 1], line[i], max(3, side // 24))
-        return self._pygame.transform.smoothscale(panel, (side, side))
+        fresh = visited & ~self._drawn
+        if self._large is None or (self._drawn & ~visited).any():
+            self._large = self._pygame.Surface((2 * side, 2 * side), self._pygame.SRCALPHA, 32)
+            self._pygame.draw.rect(self._large, (16, 18, 22, 170), self._large.get_rect(), border_radius=side // 8)
+            fresh = np.ones_like(visited)
+        ends = 2 * self._place(self._road.centre)
+        for i in np.flatnonzero(fresh):
+            colour = DRIVEN_COLOUR if visited[i] else ROAD_COLOUR
+            self._pygame.draw.line(self._large, colour, ends[i - 1].tolist(), ends[i].tolist(), max(3, side // 24))
+        self._drawn = visited.copy()
+        self._panel = self._pygame.transform.smoothscale(self._large, (side, side))

@@ -188,6 +188,19 @@ def count(picture, colour):
     return int((picture == np.array(colour)).all(-1).sum())
 
 
+def test_a_map_that_grew_tile_by_tile_is_the_map_drawn_at_once_and_an_episode_begins_anew(tracks):
+    painter = Viewer((480, 360))
+    for tile in (3, 10, 40):
+        grown = painter.frame(tracks, car_on(tracks, tile))
+    corner = np.s_[:100, 370:]
+    # the map's lines overlap by a pixel at their ends, in the order in which they were drawn
+    off = np.abs(grown[corner].astype(int) - frame_rgb(tracks, car_on(tracks, 40), size=(480, 360))[corner]).max(-1)
+    assert (off > 40).mean() < 0.01
+    np.testing.assert_array_equal(
+        painter.frame(tracks, car_on(tracks, 2))[corner], frame_rgb(tracks, car_on(tracks, 2), size=(480, 360))[corner]
+    )
+
+
 def test_a_ghost_is_drawn_beside_the_followed_car_in_its_own_colour(tracks):
     own, ghost = car_on(tracks, 50), car_on(tracks, 52)
     body = livery(1).body
