@@ -91,11 +91,12 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
 
 PICTURE_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "racing"): {
+        "steps": 4_000_000,
         "frame_skip": 4,
         "picture": "grey",
         "picture_size": 64,
-        "crop": True,
         "frame_stack": 2,
+        "indicators": "random",
         "encoder": "cnn",
         "channels": (16, 32, 32),
         "hidden": (256,),
@@ -104,6 +105,8 @@ PICTURE_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "num_steps": 64,
         "num_minibatches": 8,
         "gamma": 0.97,
+        "gap_cost": 100.0,
+        "log_std_min": -1.6,
     },
 }
 """what differs further where the driver sees pictures"""

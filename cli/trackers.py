@@ -28,7 +28,7 @@ class LocalMirror:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the trainer; the mirror ends with its input
+                process_group=0,  # Ctrl-C is for the trainer; a session of its own would set its low priority at naught
             )
 
     def close(self) -> str | None:
