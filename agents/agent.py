@@ -72,6 +72,7 @@ class Settings(TypedDict, total=False):
     random_phase: bool
     num_tracks: int
     gap_cost: float
+    gap_cost_start: float | None
     patience: int
 
 

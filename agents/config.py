@@ -43,6 +43,12 @@ class PPOConfig(PolicyConfig):
         allow_inf_nan=False,
         description="what a gap left in the row of tiles, or a lap given up, costs in training, points",
     )
+    gap_cost_start: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what gap_cost begins with; it reaches gap_cost, linearly, at half of --steps; none = gap_cost",
+    )
     patience: int = Field(
         0, ge=0, description="frames without a new tile after which a training episode ends; 0 = never"
     )
@@ -91,7 +97,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
 
 PICTURE_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "racing"): {
-        "steps": 4_000_000,
+        "steps": 6_000_000,
         "frame_skip": 4,
         "picture": "grey",
         "picture_size": 64,
@@ -104,8 +110,9 @@ PICTURE_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
         "num_envs": 128,
         "num_steps": 64,
         "num_minibatches": 8,
-        "gamma": 0.97,
-        "gap_cost": 100.0,
+        "gap_cost": 300.0,
+        "gap_cost_start": 100.0,
+        "patience": 100,
         "log_std_min": -1.6,
     },
 }

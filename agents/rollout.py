@@ -88,6 +88,9 @@ class BatchedEnv(Protocol):
     def scatter(self, generator: torch.Generator) -> None:
         """Puts the lanes at different times of their episodes; may do nothing."""
 
+    def charge(self, gap_cost: float) -> None:
+        """Sets what a gap costs in training; environments without gaps do nothing."""
+
     def step(self, action: Tensor) -> Step:
         """One step of every environment; tensors may be overwritten by the next."""
 

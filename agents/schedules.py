@@ -8,7 +8,7 @@ RATE_STEP = 1.5
 
 def linear(start: float, steps: int, total_steps: int, end: float = 0.0) -> float:
     """From start at step 0 to end at total_steps, and end from there on."""
-    return end + (start - end) * max(0.0, 1.0 - steps / total_steps)
+    return end + (start - end) * max(0.0, 1.0 - steps / max(1, total_steps))
 
 
 def adapt_to_kl(rate: float, kl: float, desired_kl: float) -> float:

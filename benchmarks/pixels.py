@@ -240,9 +240,9 @@ def score_peer(folder: Path, episodes: int) -> list[float]:
 
 def compare_work(rounds: int) -> None:
     """One update after the other of each side by turns, after one to warm up; publish."""
-    import torch
+    from drivetrain.device import set_threads
 
-    torch.set_num_threads(2)
+    set_threads(None)
     ours, theirs = our_update(), peer_update()
     ours(), theirs()
     rates: dict[str, list[float]] = {"drivetrain": [], "sb3": []}

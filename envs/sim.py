@@ -236,6 +236,11 @@ class Sim:
         used = torch.rand(self.num_envs, generator=generator, device=generator.device) * limit
         self.state.frames.copy_(used.long())
 
+    def charge(self, gap_cost: float) -> None:
+        """From now on, gaps cost so much in training (see SimConfig)."""
+        self.config = replace(self.config, gap_cost=gap_cost)
+        self._set_rules()
+
     def observe(self) -> Tensor:
         """[B, …] of the present state; a stack of pictures begins anew with it."""
         return self.eyes.open(self.tracks, self.state, self.paint)
@@ -316,8 +321,12 @@ class Sim:
         self._out = kernel.views(self._outcome, kernel.Result)
         start = [getattr(self.start, name).contiguous().numpy() for name in kernel.Start._fields[:-1]]
         self._start = kernel.Start._make([*start, observe(self.tracks, self.start).numpy()])
+        self._set_rules()
+
+    def _set_rules(self) -> None:
         config = self.config
-        percent = config.lap_rule == "percent"
+        # in a state the kernel itself observes, and begins new episodes
+        percent, whole = config.lap_rule == "percent", config.obs == "state"
         self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed, whole)
 
     def state_tensors(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pictures of a rollout: stacks at the borders of episodes, memory, values where a lane is cut off, learning from them."""
+"""Pictures of a rollout: stacks at the borders of episodes, memory, values where a lane is cut off, learning."""
 
 import pytest
 import torch
@@ -97,6 +97,9 @@ class Flicker:
 
     def scatter(self, generator):
         self.time = torch.randint(0, 5, (self.num_envs,), generator=self.generator)
+
+    def charge(self, gap_cost):
+        self.charged = gap_cost
 
     def step(self, action):
         self.time += 1

@@ -199,6 +199,9 @@ class Probe:
     def scatter(self, generator):
         self.time = torch.randint(0, 5, (self.num_envs,), generator=self.generator)
 
+    def charge(self, gap_cost):
+        self.charged = gap_cost
+
     def step(self, action):
         self.time += 1
         never = torch.zeros(self.num_envs, dtype=torch.bool)
@@ -274,6 +277,14 @@ def test_the_linear_schedule_runs_over_the_steps_of_the_training():
     cfg = PPOConfig(num_envs=64, num_steps=16, learning_rate=1e-3, lr_schedule="linear")
     learner = PPOLearner(Probe("choice"), cfg, torch.Generator().manual_seed(0))
     assert [row["diag/learning_rate"] for row in learner.iterate(2048)] == pytest.approx([1e-3, 5e-4])
+
+
+@pytest.mark.golden
+def test_the_cost_of_a_gap_rises_over_the_first_half_of_a_training_if_asked_to():
+    # four updates of 1,024 of 4,096 steps: 100, then halfway to 300, then 300 from half of the steps on
+    cfg = PPOConfig(num_envs=64, num_steps=16, gap_cost=300.0, gap_cost_start=100.0)
+    learner = PPOLearner(Probe("choice"), cfg, torch.Generator().manual_seed(0))
+    assert [learner.env.charged for _ in learner.iterate(4096)] == [100.0, 200.0, 300.0, 300.0]
 
 
 def test_first_episodes_begin_at_random_times_only_if_asked_for():

@@ -147,9 +147,7 @@ def test_a_driver_that_sees_pictures_trains_resumes_and_is_scored_in_both_worlds
         scored = call(capsys, "evaluate", "whole", "--episodes", "1", "--env", env)
         assert (scored["env"], scored["episodes"]) == (env, 1)
         assert scored["scores"][0] < 900
-    obs = RacingEnv(
-        "pixels", "pedals", 4, picture="grey", picture_size=64, crop=True, frame_stack=3
-    ).observation_space.sample()
+    obs = RacingEnv("pixels", "pedals", 4, picture="grey", picture_size=64, frame_stack=3).observation_space.sample()
     from drivetrain.agents import load
 
     action, _ = load("runs/whole").predict(obs, deterministic=True)

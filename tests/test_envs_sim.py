@@ -192,7 +192,8 @@ def test_gaps_are_runs_of_untouched_tiles_clearly_behind_the_car():
 @pytest.mark.parametrize("fast", [True, False], ids=["kernel", "torch"])
 def test_a_gap_costs_its_price_once_and_is_refunded_when_it_is_closed(tracks, fast):
     # tiles 0 … 9 are touched but for 2 and 3; the car stands on tile 10: one gap, price 50, and one new tile
-    sim = Sim(tracks, 1, SimConfig(gap_cost=50.0), 0, fast)
+    sim = Sim(tracks, 1, SimConfig(gap_cost=10.0), 0, fast)
+    sim.charge(50.0)
     sim.reset()
     sim.state.visited[0, :10] = True
     sim.state.visited[0, 2:4] = False
