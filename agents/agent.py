@@ -16,12 +16,12 @@ from ..envs.actions import action_space
 from ..envs.errors import UserError, nearest
 from ..envs.sight import observation_space
 from ..envs.sim import Sim, SimConfig
-from ..envs.task import sim_config
+from ..envs.task import sim_config, task_of
 from ..envs.track import pool
 from ..policies.build import build_policy
 from ..policies.policy import Policy
 from .checkpoint import choose_checkpoint, load_model, save_checkpoint
-from .config import POOL_STRIDE, TASK, TRAINING_SEEDS, PPOConfig, preset
+from .config import POOL_STRIDE, TASK, TRAINING_SEEDS, PPOConfig, preset, task_in
 from .ppo import PPOLearner
 
 ENVIRONMENTS = ("racing",)
@@ -97,7 +97,10 @@ class Agent:
         """
         del episode_start
         shape, pictures = self.policy.obs_shape, len(self.policy.obs_shape) == 3
-        batch = torch.as_tensor(np.asarray(obs, None if pictures else np.float32))
+        try:
+            batch = torch.as_tensor(np.asarray(obs, None if pictures else np.float32))
+        except (TypeError, ValueError) as error:
+            raise UserError("the observation holds no numbers", got=error) from None
         rows = batch[None] if batch.shape == shape else batch
         right = rows.shape[1:] == shape and (rows.dtype == torch.uint8 or not pictures)
         if not right or not bool(torch.isfinite(rows).all()):
@@ -129,7 +132,7 @@ class PPO(Agent):
             raise UserError("unknown environment", got=env, allowed=ENVIRONMENTS, fix=near and f"did you mean {near}?")
         flat = TASK | preset("ppo", env, settings) | dict(settings)
         self.env_name, self.seed = env, seed
-        self.task = {name: flat[name] for name in TASK}
+        self.task = dict(task_of(sim_config(**{name: flat[name] for name in TASK})))
         self.config = make_config({name: value for name, value in flat.items() if name not in {*TASK, *RUN_ONLY}})
         self.learner = build_learner(self.config, self.task, seed, pick_device(device))
         super().__init__(self.learner.policy, torch.Generator(self.learner.env.device).manual_seed(seed))
@@ -192,7 +195,7 @@ def load_policy(config: dict[str, Any], checkpoint: Path) -> Policy:
         UserError: damaged checkpoint (3), or weights of another shape (2).
     """
     cfg = PPOConfig(**{name: config[name] for name in PPOConfig.model_fields if name in config})
-    task = sim_config(**{name: config.get(name, default) for name, default in TASK.items()})
+    task = sim_config(**task_in(config))
     policy = build_policy(observation_space(task), action_space(task.actions), cfg, torch.Generator())
     load_weights(policy, checkpoint)
     return policy.eval()

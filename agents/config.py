@@ -77,6 +77,12 @@ TASK: dict[str, Any] = {
 }
 """what a driver sees and does, where nothing else is said"""
 
+
+def task_in(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The task that a run's config.json describes; what it does not hold is as in TASK."""
+    return {name: record.get(name, default) for name, default in TASK.items()}
+
+
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "racing"): {
         "steps": 8_000_000,

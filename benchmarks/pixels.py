@@ -240,9 +240,10 @@ def score_peer(folder: Path, episodes: int) -> list[float]:
 
 def compare_work(rounds: int) -> None:
     """One update after the other of each side by turns, after one to warm up; publish."""
-    from drivetrain.device import set_threads
+    from drivetrain.device import keep_freed_memory, set_threads
 
     set_threads(None)
+    keep_freed_memory()  # both sides live in this process
     ours, theirs = our_update(), peer_update()
     ours(), theirs()
     rates: dict[str, list[float]] = {"drivetrain": [], "sb3": []}

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from drivetrain.agents.config import TASK
+    from drivetrain.agents.config import task_in
     from drivetrain.drivers import Driver
     from drivetrain.envs.errors import UserError
     from drivetrain.envs.task import sim_config
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 
     torch.set_num_threads(1)
     config = read_run_config(run)
-    task = {name: config.get(name, default) for name, default in TASK.items()}
+    task = task_in(config)
     weights = run / WEIGHTS / f"step_{step:012d}"
     driver = Driver(run.resolve().name, str(weights), str(config["env"]), sim_config(**task), step)
     out = film_path(run, step)

@@ -7,7 +7,7 @@ import ctypes
 
 from drivetrain.agents.cores import available_cores
 
-__all__ = ["choose_device", "describe_device", "set_threads"]
+__all__ = ["choose_device", "describe_device", "keep_freed_memory", "set_threads"]
 
 
 def choose_device(name: str) -> str:
@@ -41,18 +41,17 @@ def set_threads(threads: int | None) -> int:
 
     wanted = available_cores() if threads is None else threads
     torch.set_num_threads(wanted)
-    _keep_freed_memory()
     return wanted
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have malloc keep what is freed.
 
     It hands large blocks back to the system at once and is given others full of zeros the next time, page by page. A
     network that reads a thousand pictures together spent half of its time so.
     """
     trim_threshold, mmap_max, never = -1, -4, (1 << 31) - 1
-    with contextlib.suppress(OSError, AttributeError):  # the settings are glibc's
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # the settings are glibc's
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, never)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivetrain.agents.config import TASK
+from drivetrain.agents.config import TASK, task_in
 from drivetrain.envs.errors import UserError
 from drivetrain.rundir import find_run, read_run_config, run_name
 
@@ -62,7 +62,7 @@ def find_driver(
         return Driver(who, who, "racing", sim_config(**task))
     path = find_run(who)
     config = read_run_config(path)
-    task = {name: config.get(name, default) for name, default in TASK.items()}
+    task = task_in(config)
     for name, asked in (("actions", actions), ("frame_skip", frame_skip)):
         if asked is not None and asked != task[name]:
             fix = f"leave --{name.replace('_', '-')} out"

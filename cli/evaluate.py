@@ -67,12 +67,13 @@ def main(argv: list[str]) -> Result:
 def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores:
     """One episode per seed in the simulator or in the original."""
     from drivetrain.agents.evaluate import Scores, play_original_in_workers, play_twin
-    from drivetrain.device import choose_device, set_threads
+    from drivetrain.device import choose_device, keep_freed_memory, set_threads
 
     if env == ORIGINAL:
         return play_original_in_workers(actor_of, driver.key, seeds, driver.sim_config)
     place = choose_device(device)
     set_threads(None)
+    keep_freed_memory()
     actor = driver.actor(place)
     parts = [play_twin(actor, seeds[k : k + BATCH], driver.sim_config, place) for k in range(0, len(seeds), BATCH)]
     return Scores(

@@ -15,7 +15,7 @@ from drivetrain.agents.checkpoint import choose_checkpoint
 from drivetrain.agents.config import TASK, PPOConfig
 from drivetrain.agents.evaluate import Actor, Scores, play_twin
 from drivetrain.agents.ppo import PPOLearner
-from drivetrain.device import describe_device
+from drivetrain.device import describe_device, keep_freed_memory
 from drivetrain.envs.sight import observation_space
 from drivetrain.envs.state import CarState
 from drivetrain.envs.task import sim_config
@@ -47,6 +47,7 @@ def build_learner(options: BaseModel) -> Learner:
     task = {name: flat[name] for name in TASK}
     driving = sim_config(**task)
     check_memory(flat, observation_space(driving), device)
+    keep_freed_memory()
     config = PPOConfig(**{name: flat[name] for name in PPOConfig.model_fields})
     learner = agent.build_learner(config, task, flat["seed"], device, flat["steps"])
     actor = policy_actor(learner.policy)

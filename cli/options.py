@@ -110,7 +110,6 @@ def from_record(spec: Spec[MODEL], record: Mapping[str, object], file: Path) -> 
     values = {key: value for key, value in record.items() if key not in spec.file_extras}
     for key in values:
         _check_key(spec, key, str(file))
-    values = spec.preset_for(values) | values
     return _validate(spec, values, dict.fromkeys(values, "file"), str(file))
 
 

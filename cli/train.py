@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, create_model
 
 from drivetrain.envs.errors import UserError, nearest
-from drivetrain.options import Options, Parsed, Spec, parse
+from drivetrain.options import Options, Parsed, Spec, flag, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
 from drivetrain.stopping import StopRequest
@@ -30,6 +30,12 @@ UNBUILT: dict[str, tuple[str, ...]] = {
     "track": ("wandb", "offline"),
     "env_args": (),
     "import": (),
+}
+# (option, its values): options that mean something only then
+ONLY_WITH: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
+    ("obs", ("pixels",)): ("picture", "picture_size", "crop", "frame_stack", "indicators", "domain_randomize"),
+    ("obs", ("lidar",)): ("beams", "beam_range"),
+    ("encoder", ("cnn", "resnet")): ("channels",),
 }
 RETRY_AFTER = 100_000  # steps; training takes longer than a validation in between, so that most time goes to training
 RECORDED = ("version", "algo", "env")  # keys of config.json that are no options; --config takes such a file
@@ -85,6 +91,7 @@ def main(argv: list[str]) -> Result:
     algo, env = task_words(argv)
     parsed = parse(train_spec(algo, env), argv[2:])
     _check_record(parsed.extras, algo, env)
+    _check_use(parsed)
     run_options = part_of(parsed.options, RunOptions)
     typed = parsed.source["name"] == "flag"
     check_new_name(run_options.name, typed)
@@ -170,6 +177,16 @@ def _check_record(extras: Mapping[str, object], algo: str, env: str) -> None:
     for key, wanted in (("algo", algo), ("env", env)):
         if extras.get(key, wanted) != wanted:
             raise UserError(f"the config file is for another {key}", got=extras[key], allowed=wanted)
+
+
+def _check_use(parsed: Parsed[Any]) -> None:
+    """Refuse options typed in vain."""
+    for (chooser, values), names in ONLY_WITH.items():
+        chosen = getattr(parsed.options, chooser)
+        for name in names:
+            if parsed.source[name] == "flag" and chosen not in values:
+                what = f"{flag(name)} is of no use with {flag(chooser)} {chosen}"
+                raise UserError(what, fix=f"leave it out, or take {flag(chooser)} {' or '.join(values)}")
 
 
 def _check_source(parsed: Parsed[Any], init_from: str) -> None:

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from .actions import DISCRETE, action_space, check_action, to_controls
 from .errors import UserError
-from .paint import Paint
 from .sight import look_fast, observation_space
 from .sim import SimConfig
 from .spec import CAR, DT, RULES
@@ -166,12 +165,6 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         self._line, self._tracks = centreline_from_points(np.asarray(self.core.track)), None
         self._frames, self._visited_count = 0, -1
         self._controls, self._stack = np.zeros(3), None
-
-    def restart_in(self, paint: Paint, seed: int) -> None:
-        """restart() on the track of the seed in given colours (row 0 of paint), whatever its random stream says."""
-        colours = (paint.road, paint.grass, paint.patch)
-        self.core.road_color, self.core.bg_color, self.core.grass_color = (c[0].double().numpy() for c in colours)
-        self.restart(seed, {"randomize": False})
 
     def advance(self, controls: NDArray[np.float64]) -> tuple[float, bool, bool, dict[str, Any]]:
         """Hold controls [3] (steer -1 left to 1 right, gas, brake) for frame_skip frames, without an observation.

@@ -13,6 +13,7 @@ from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.evaluate import play_twin
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.sim import SimConfig
+from drivetrain.envs.task import task_of
 
 SMALL = {"num_envs": 16, "num_steps": 4, "num_minibatches": 2, "num_tracks": 2, "hidden": (8,), "device": "cpu"}
 
@@ -134,3 +135,23 @@ def test_the_shipped_driver_scores_what_its_table_says():
     scores = play_twin(lambda obs, tracks, state: driver.policy.act(obs), range(20), task)
     assert scores.mean == pytest.approx(sum(recorded) / 20, abs=3.0)
     assert scores.failures() == 0
+
+
+def test_the_task_has_the_same_defaults_wherever_it_is_named():
+    from drivetrain.train import TaskOptions
+
+    assert dict(task_of(SimConfig())) == TASK == TaskOptions().model_dump()
+
+
+def test_numbers_of_numpy_will_do_and_other_types_are_refused():
+    agent = PPO("racing", num_envs=2, num_steps=2, num_minibatches=1, num_tracks=1, frame_skip=np.int64(3))
+    assert type(agent.task["frame_skip"]) is int
+    with pytest.raises(UserError, match="crop is neither on nor off"):
+        PPO("racing", obs="pixels", crop="no")
+
+
+@pytest.mark.parametrize("obs", ["far too fast", [[1.0], [1.0, 2.0]], [1.0, 2.0]])
+def test_an_observation_that_is_none_is_refused(obs):
+    agent = PPO("racing", num_envs=2, num_steps=2, num_minibatches=1, num_tracks=1)
+    with pytest.raises(UserError, match="the observation"):
+        agent.predict(obs)

@@ -136,7 +136,9 @@ SMALL_PICTURES += ["--hidden", "8", "--channels", "4,4", "--threads", "1", "--de
 def test_a_driver_that_sees_pictures_trains_resumes_and_is_scored_in_both_worlds(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plan = [*SMALL_PICTURES, "--eval-every", "none", "--desired-kl-end", "none"]
+    # hopeless episodes end soon, so that stacks begin anew before and after the interruption
+    plan = [*SMALL_PICTURES, "--eval-every", "none", "--desired-kl-end", "none", "--patience", "5"]
+    plan += ["--gap-cost-start", "none"]
     call(capsys, "train", "ppo", "racing", *plan, "--steps", "48", "--name", "whole")
     call(capsys, "train", "ppo", "racing", *plan, "--steps", "24", "--name", "parts")
     assert call(capsys, "resume", "parts", "--steps", "48")["steps"] == 48
@@ -283,7 +285,10 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--obs", "pixel"], 2, ["allowed state, lidar, pixels", "did you mean pixels"]),
         (["ppo", "racing", "--obs", "pixels", "--encoder", "mlp"], 2, ["the encoder mlp does not read pixels"]),
         (["ppo", "racing", "--encoder", "cnn"], 2, ["the encoder cnn does not read state", "take --encoder mlp"]),
-        (["ppo", "racing", "--frame-stack", "3"], 2, ["only pictures are stacked"]),
+        (["ppo", "racing", "--frame-stack", "3"], 2, ["--frame-stack is of no use with --obs state", "--obs pixels"]),
+        (["ppo", "racing", "--crop"], 2, ["--crop is of no use with --obs state"]),
+        (["ppo", "racing", "--obs", "pixels", "--beams", "5"], 2, ["--beams is of no use with --obs pixels"]),
+        (["ppo", "racing", "--channels", "8"], 2, ["--channels is of no use with --encoder mlp"]),
         (["ppo", "racing", "--obs", "pixels", "--picture-size", "70"], 2, ["got 70", "allowed 64, 84, 96"]),
         (
             ["ppo", "racing", "--obs", "pixels", "--num-steps", "256"],
