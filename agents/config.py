@@ -47,7 +47,7 @@ class PPOConfig(PolicyConfig):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="what gap_cost begins with; it reaches gap_cost, linearly, at half of --steps; none = gap_cost",
+        description="what gap_cost begins with, where that is less; it rises until half of --steps; none = no rise",
     )
     patience: int = Field(
         0, ge=0, description="frames without a new tile after which a training episode ends; 0 = never"

@@ -141,7 +141,8 @@ class PPOLearner:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
         cfg = self.cfg
         if cfg.gap_cost_start is not None:  # to drive fast is learned first, to leave nothing out second
-            self.env.charge(linear(cfg.gap_cost_start, self.steps, self.total_steps // 2, cfg.gap_cost))
+            start = min(cfg.gap_cost_start, cfg.gap_cost)
+            self.env.charge(linear(start, self.steps, self.total_steps // 2, cfg.gap_cost))
         rollout, self.obs = collect(self.env, self.policy, self.obs, cfg.num_steps, self.generator)
         batch = estimate(self.policy, rollout, self.obs, cfg)
         metrics = self._optimise(batch)

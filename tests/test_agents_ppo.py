@@ -282,9 +282,11 @@ def test_the_linear_schedule_runs_over_the_steps_of_the_training():
 @pytest.mark.golden
 def test_the_cost_of_a_gap_rises_over_the_first_half_of_a_training_if_asked_to():
     # four updates of 1,024 of 4,096 steps: 100, then halfway to 300, then 300 from half of the steps on
-    cfg = PPOConfig(num_envs=64, num_steps=16, gap_cost=300.0, gap_cost_start=100.0)
-    learner = PPOLearner(Probe("choice"), cfg, torch.Generator().manual_seed(0))
-    assert [learner.env.charged for _ in learner.iterate(4096)] == [100.0, 200.0, 300.0, 300.0]
+    # a cost below the first one stays as it is
+    for cost, wanted in ((300.0, [100.0, 200.0, 300.0, 300.0]), (50.0, [50.0] * 4), (0.0, [0.0] * 4)):
+        cfg = PPOConfig(num_envs=64, num_steps=16, gap_cost=cost, gap_cost_start=100.0)
+        learner = PPOLearner(Probe("choice"), cfg, torch.Generator().manual_seed(0))
+        assert [learner.env.charged for _ in learner.iterate(4096)] == wanted
 
 
 def test_first_episodes_begin_at_random_times_only_if_asked_for():
