@@ -101,6 +101,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         self._pictures = self.config.obs == "pixels"
         self._stack: tuple[int, Tensor] | None = None  # pictures of the decisions so far, and the frame of the newest
         self._line: Centreline | None = None
+        self._seed = -1  # of the line
         self._tracks: Tracks | None = None
         self._frames = 0
         self._controls = np.zeros(3)
@@ -162,6 +163,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         self.core.reset(seed=seed, options=options)
         # one stream of random numbers: the original's
         self._np_random, self._np_random_seed = self.core._np_random, self.core._np_random_seed
+        self._seed = -1 if seed is None or seed >= 2**63 else seed  # the track's number, where int64 holds it
         self._line, self._tracks = centreline_from_points(np.asarray(self.core.track)), None
         self._frames, self._visited_count = 0, -1
         self._controls, self._stack = np.zeros(3), None
@@ -223,7 +225,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
     def tracks(self) -> Tracks:
         """The road driven on, as Tracks of one row (built when first asked for)."""
         if self._tracks is None:
-            self._tracks = build_tracks([self.line])
+            self._tracks = build_tracks([self.line], [self._seed])
         return self._tracks
 
     def car_state(self) -> CarState:

@@ -184,6 +184,13 @@ def test_states_read_together_are_the_states_read_alone() -> None:
 
 
 @pytest.mark.oracle
+def test_a_track_knows_its_seed_where_int64_holds_it() -> None:
+    env = OriginalEnv()
+    for seed, known in ((21, 21), (None, -1), (0, 0), (2**63, -1)):
+        env.reset(seed=seed)
+        assert env.tracks.seed.tolist() == [known]
+
+
 def test_the_track_of_a_seed_is_the_simulators() -> None:
     env = OriginalEnv()
     env.reset(seed=21)
