@@ -51,7 +51,6 @@ def main(argv: list[str]) -> Result:
     with StopRequest() as stop:
         try:
             session, ended = _start(run, parsed.options)
-            stop.check()
         except BaseException:
             run.close()
             raise
@@ -91,8 +90,12 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     plan = make_plan(settings)
     write_config(run, algo, env, options)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
-    session = Session(learner.agent, run, plan, learner.validate, progress, state)
-    progress.note(_where_from(run, chosen, state, ended))
+    try:
+        session = Session(learner.agent, run, plan, learner.validate, progress, state)
+        progress.note(_where_from(run, chosen, state, ended))
+    except BaseException:  # the terminal must have its cursor back
+        progress.close()
+        raise
     return session, ended
 
 

@@ -20,7 +20,8 @@ class LocalMirror:
 
     def __init__(self, run: Path, after_seq: int = 0, purge_step: int = -1) -> None:
         """Start mirroring the records of ``run`` with ``seq > after_seq``; does not wait for anything."""
-        command = [sys.executable, "-m", "drivetrain.mirror", str(run), str(after_seq), str(purge_step)]
+        # -P: a folder called drivetrain where the user stands is not this package
+        command = [sys.executable, "-P", "-m", "drivetrain.mirror", str(run), str(after_seq), str(purge_step)]
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):  # no room for another process: the run goes on, `close` reports it
             self._process = subprocess.Popen(

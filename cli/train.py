@@ -219,4 +219,8 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
         begin_from(learner.agent, settings.init_from)
     plan = make_plan(settings)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
-    return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)
+    try:
+        return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)
+    except BaseException:  # the terminal must have its cursor back
+        progress.close()
+        raise

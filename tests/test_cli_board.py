@@ -105,6 +105,12 @@ def test_a_mirror_ends_with_its_trainer(tmp_path: Path) -> None:
     assert mirror._process.wait(20) == 0
 
 
+def test_a_folder_called_drivetrain_where_the_user_stands_is_not_the_mirror(tmp_path: Path) -> None:
+    (tmp_path / "drivetrain").mkdir()
+    (tmp_path / "drivetrain" / "__init__.py").write_text("raise SystemExit('another drivetrain')\n")
+    assert LocalMirror(tmp_path).close() is None
+
+
 def make(name: str, **result: Any) -> None:
     run = create_run(name, "x")
     run.write_json("config.json", {"algo": "ppo", "env": "racing", "obs": "state", "actions": "pedals"})

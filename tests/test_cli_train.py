@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain import session, train
+from drivetrain import learner, session, train
 from drivetrain.agents.checkpoint import MODEL, TRAINER, VALUES, choose_checkpoint
 from drivetrain.agents.evaluate import Scores
 from drivetrain.agents.metrics import METRICS
@@ -163,6 +163,62 @@ def test_help_shows_the_preset_of_the_observation_asked_for(capsys: pytest.Captu
     page = " ".join(capsys.readouterr().out.split())
     encoder = "mlp" if obs == "state" else "cnn"
     assert f"cnn or resnet for pictures (default {encoder})" in page
+
+
+class Noted:
+    """Progress that notes whether it was closed: a live board that was not keeps the terminal's cursor."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def show(self, snapshot: object) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
+    found = Noted()
+    monkeypatch.setattr("drivetrain.progress.make_progress", lambda _: found)
+    return found
+
+
+def test_a_signal_while_a_run_is_loaded_ends_it_as_any_other_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, noted: Noted
+) -> None:
+    call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "r")
+    build = learner.build_learner
+
+    def interrupted(options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return build(options)
+
+    monkeypatch.setattr(learner, "build_learner", interrupted)
+    noted.is_closed = False
+    result = call(capsys, "resume", "r", "--steps", "128", code=75)
+    assert (result["status"], result["steps"]) == ("interrupted", 64)
+    assert noted.is_closed
+
+
+@pytest.mark.parametrize("verb", ["train", "resume"])
+def test_a_session_that_cannot_begin_gives_the_terminal_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, noted: Noted, verb: str
+) -> None:
+    command = ["train", "ppo", "racing", *TINY, "--steps", "32", "--eval-every", "none", "--name", "r"]
+    if verb == "resume":
+        call(capsys, *command)
+        command = ["resume", "r", "--steps", "64"]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session, "MetricsFile", full)
+    noted.is_closed = False
+    assert main(command) == 6
+    assert noted.is_closed
 
 
 def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFixture[str]) -> None:
