@@ -2,7 +2,8 @@
 
     states      every tensor of CarState [T + 1, …], but for what never changes and `visited`
     visited_at  [N] frame after which each tile had been touched, -1 = never; gives `visited` back
-    actions     [T, 3] controls of each frame: steer (-1 full left, 1 full right), gas, brake
+    actions     [T, 3] controls of each frame: steer (-1 full left, 1 full right), gas, brake; as float64 where the
+                original was driven, which takes them so
     rewards     [T] of CarRacing-v3
     by_hand     [T] whether a person drove
     keys        [T, K] which of the driving keys were held
@@ -35,10 +36,15 @@ from ..envs.state import CarState
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+RACING = "racing"
+"""where our simulator was driven; else it was the original"""
 LARGEST = 1 << 28
 """bytes; an episode of an hour would be smaller"""
 EXIT_STORAGE = 6
-_PHYSICS = ("spec", "track", "frame", "dynamics", "contact", "judge", "actions")
+_PHYSICS = (
+    *("spec", "track", "state", "frame", "dynamics", "contact", "judge", "actions"),
+    *("compiled", "kernel", "kernel_car"),  # what drives on the CPU
+)
 _STATES = tuple(f.name for f in fields(CarState) if f.name not in ("track", "visited"))
 _FRAMES = ("actions", "rewards", "by_hand", "keys", "axes")
 
@@ -66,7 +72,7 @@ class Demo:
     about: About
     states: dict[str, Tensor]  # [T + 1, …] by the names of CarState
     visited_at: Tensor  # [N] int32
-    actions: Tensor  # [T, 3] float32
+    actions: Tensor  # [T, 3] float32; of the original float64
     rewards: Tensor  # [T] float32
     by_hand: Tensor  # [T] bool
     keys: Tensor  # [T, K] bool
@@ -92,17 +98,17 @@ class DemoRecorder:
 
     def __init__(self, start: CarState, key_names: Sequence[str]) -> None:
         self._key_names = tuple(key_names)
-        self._states = [start]
-        self._visited_at = torch.where(start.visited[0], 0, -1).to(torch.int32)
-        self._rows: dict[str, list[object]] = {name: [] for name in _FRAMES}
+        self._start = start
+        self._frames: list[tuple[CarState, tuple[object, ...]]] = []  # the car after each, and its row of _FRAMES
 
     def __len__(self) -> int:
-        return len(self._states) - 1
+        return len(self._frames)
 
     @property
     def has_hand(self) -> bool:
         """Whether a person drove in any frame."""
-        return any(self._rows["by_hand"])
+        place = _FRAMES.index("by_hand")
+        return any(row[place] for _, row in self._frames)
 
     def add(
         self,
@@ -114,20 +120,25 @@ class DemoRecorder:
         axes: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None:
         """A frame: controls [3], and the car after it."""
-        self._states.append(after)
-        fresh = after.visited[0] & (self._visited_at < 0)
-        self._visited_at[fresh] = len(self)
         row = (controls, reward, by_hand, [name in keys for name in self._key_names], axes)
-        for name, value in zip(_FRAMES, row, strict=True):
-            self._rows[name].append(value)
+        self._frames.append((after, row))  # at one go: an interrupt must not leave columns of unequal length
 
-    def finish(self, env: str, seed: int, player: str, score: float, cut: bool) -> Demo:
+    def finish(self, env: str, seed: int, player: str, score: float, cut: bool, lap_rule: str = "all") -> Demo:
         """The drive so far."""
-        about = About(env, seed, player, self._key_names, score, cut)
-        states = {name: torch.cat([getattr(state, name) for state in self._states]) for name in _STATES}
-        kinds = dict.fromkeys(_FRAMES, np.float32) | {"by_hand": np.bool_, "keys": np.bool_}
-        rows = {name: torch.from_numpy(np.array(self._rows[name], kinds[name])) for name in _FRAMES}
-        return Demo(about, states, self._visited_at.clone(), **rows)
+        about = About(env, seed, player, self._key_names, score, cut, lap_rule)
+        cars, rows = [self._start, *(after for after, _ in self._frames)], [row for _, row in self._frames]
+        states = {name: torch.cat([getattr(car, name) for car in cars]) for name in _STATES}
+        visited = torch.cat([car.visited for car in cars])
+        first = visited.to(torch.uint8).argmax(0)  # of equals, argmax finds the first
+        visited_at = torch.where(visited.any(0), first, -1).to(torch.int32)
+        kinds: dict[str, type] = dict.fromkeys(_FRAMES, np.float32) | {"by_hand": np.bool_, "keys": np.bool_}
+        if env != RACING:
+            kinds["actions"] = np.float64  # 0.2 rounded to float32 would not drive exactly alike
+        columns = {
+            name: torch.from_numpy(np.array([row[place] for row in rows], kinds[name]))
+            for place, name in enumerate(_FRAMES)
+        }
+        return Demo(about, states, visited_at, **columns)
 
 
 @cache
@@ -164,15 +175,16 @@ def save_demo(demo: Demo, folder: Path, stamp: str) -> Path:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         fix = "free space, or choose another --out"
         raise UserError(f"cannot keep the drive in {folder}", got=error.strerror, fix=fix, code=EXIT_STORAGE) from error
+    finally:
+        with contextlib.suppress(OSError):  # an interrupt, too, leaves nothing half there
+            part.unlink()
     return path
 
 
 def _simulator(env: str) -> str:
-    return simulator_version() if env == "racing" else f"gymnasium {version('gymnasium')}"
+    return simulator_version() if env == RACING else f"gymnasium {version('gymnasium')}"
 
 
 def read_demo(path: Path) -> Demo:
@@ -202,9 +214,9 @@ def read_demo(path: Path) -> Demo:
     states = {name: tensors.pop(f"state/{name}", torch.empty(0)) for name in _STATES}
     try:
         demo = Demo(About(**about | {"key_names": tuple(about["key_names"])}), states, **tensors)
+        lengths = {len(tensor) for tensor in states.values()} | {len(getattr(demo, name)) + 1 for name in _FRAMES}
     except (TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged", got=error) from None
-    lengths = {len(tensor) for tensor in states.values()} | {len(getattr(demo, name)) + 1 for name in _FRAMES}
     if lengths != {len(demo) + 1}:
         raise UserError(f"{path} is damaged", got=f"columns of {sorted(lengths)} rows")
     return demo
@@ -216,7 +228,7 @@ def replay(demo: Demo) -> Iterator[CarState]:
     The states are those of the file where the simulator is of the same version.
     """
     about = demo.about
-    if about.env == "racing":
+    if about.env == RACING:
         env = RacingEnv(lap_rule=about.lap_rule)
         env.reset(seed=about.seed)
         yield env.car_state()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from drivetrain.drivers import HUMAN
 from drivetrain.envs.actions import check_action, to_controls
 from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.task import task_of
 from drivetrain.envs.view import fill, push
+from drivetrain.scenes import RACING
 
 if TYPE_CHECKING:
     from drivetrain.agents.evaluate import Actor
@@ -21,10 +23,7 @@ if TYPE_CHECKING:
     from drivetrain.envs.state import CarState
     from drivetrain.envs.track import Tracks
 
-__all__ = ["HUMAN", "Drive"]
-
-HUMAN = "human"
-"""key of a Driver who has no mind here: somebody must set `hand`"""
+__all__ = ["Drive"]
 
 
 class Drive:
@@ -38,12 +37,12 @@ class Drive:
         UserError: the driver's weights are damaged; the original without Box2D.
     """
 
-    def __init__(self, driver: Driver, env_name: str = "racing") -> None:
+    def __init__(self, driver: Driver, env_name: str = RACING) -> None:
         self.driver, self.env_name = driver, env_name
         # every frame is a step of its own here, but only those on which a decision is taken are stacked
         task = replace(driver.sim_config, frame_skip=1, frame_stack=1)
         self.env: RacingEnv | OriginalEnv
-        if env_name == "racing":
+        if env_name == RACING:
             # whatever the driver's action set, a hand may take over: controls go in
             self.env = RacingEnv(**task_of(replace(task, actions="continuous")))
         else:

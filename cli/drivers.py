@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from drivetrain.agents.config import TASK, task_in
 from drivetrain.envs.errors import UserError
 from drivetrain.rundir import find_run, read_run_config, run_name
+from drivetrain.scenes import RACING
 
 if TYPE_CHECKING:
     from drivetrain.agents.evaluate import Actor
     from drivetrain.envs.sim import SimConfig
 
-__all__ = ["SCRIPTED", "Driver", "actor_of", "find_driver"]
+__all__ = ["HUMAN", "SCRIPTED", "Driver", "actor_of", "env_of", "find_driver"]
 
 SCRIPTED = ("expert", "random")
+HUMAN = "human"
+"""key of a Driver who has no mind here: somebody must set `Drive.hand`"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def find_driver(
         task: dict[str, Any] = TASK | {"actions": actions or "continuous", "frame_skip": frame_skip or 1}
         if who == "expert" and task["actions"] not in ("continuous", "pedals"):
             raise UserError("the expert cannot drive with these actions", got=actions, allowed=("continuous", "pedals"))
-        return Driver(who, who, "racing", sim_config(**task))
+        return Driver(who, who, RACING, sim_config(**task))
     path = find_run(who)
     config = read_run_config(path)
     task = task_in(config)
@@ -70,7 +74,12 @@ def find_driver(
     from drivetrain.agents.checkpoint import choose_checkpoint
 
     chosen = choose_checkpoint(path / "checkpoints", checkpoint)
-    return Driver(run_name(path), str(chosen.path), str(config.get("env", "racing")), sim_config(**task), chosen.step)
+    return Driver(run_name(path), str(chosen.path), str(config.get("env", RACING)), sim_config(**task), chosen.step)
+
+
+def env_of(drivers: Sequence[Driver], asked: str | None) -> str:
+    """Where they drive together: where it is asked for, else where the first run among them was trained."""
+    return asked or next((driver.env for driver in drivers if driver.step is not None), drivers[0].env)
 
 
 def actor_of(key: str, actions: str, device: str = "cpu") -> Actor:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from drivetrain.envs.errors import UserError
+from drivetrain.rundir import expanded
 
 try:
     import fcntl
@@ -39,7 +40,7 @@ def check_target(out: str) -> Path:
     """
     if "\0" in out:
         raise UserError("unsuitable name for a film", got=repr(out), fix="choose another --out")
-    path = Path(out).expanduser()
+    path = expanded(out)
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise UserError("unknown kind of film", got=out or "nothing", allowed=tuple(f"NAME.{x}" for x in FORMATS))
     try:

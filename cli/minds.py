@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from drivetrain.agents.agent import load_policy
 from drivetrain.agents.insight import Insight, insight
-from drivetrain.envs.actions import MACRO_PEDALS, MACRO_STEER, action_space
+from drivetrain.envs.actions import MACRO_STEER, action_space
 from drivetrain.envs.panel import Axis, Choice, Mind
 from drivetrain.rundir import read_run_config
 
@@ -23,7 +23,7 @@ AXES = {
     "pedals": (("steering", ("left", "right")), ("pedals", ("brake", "gas"))),
 }
 DISCRETE_NAMES = ("nothing", "right", "left", "gas", "brake")
-_PEDALS = ("gas", "coast", "brake")
+_PEDALS = ("gas", "coast", "brake")  # in the order of MACRO_PEDALS
 
 
 class Reader:
@@ -71,7 +71,7 @@ def _names(actions: str, count: int) -> tuple[str, ...]:
     if actions == "discrete":
         return DISCRETE_NAMES
     if actions == "macro":
-        return tuple(f"{_side(steer)} {pedal}" for steer in MACRO_STEER for pedal in _PEDALS[: len(MACRO_PEDALS)])
+        return tuple(f"{_side(steer)} {pedal}" for steer in MACRO_STEER for pedal in _PEDALS)
     return tuple(str(index) for index in range(count))
 
 

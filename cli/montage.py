@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from drivetrain.envs.hud import font
-from drivetrain.envs.viewer import load_pygame
+from drivetrain.envs.viewer import as_array, load_pygame
 
 __all__ = ["Montage", "grid", "room_for"]
 
@@ -70,7 +70,7 @@ class Montage:
 
     def picture(self) -> np.ndarray:
         """uint8 [height, width, 3] of all tiles."""
-        return np.frombuffer(self._pygame.image.tobytes(self._canvas, "RGB"), np.uint8).reshape(*self.size[::-1], 3)
+        return as_array(self._canvas)
 
     def _place(self, index: int) -> tuple[int, int]:
         return index % self._columns, index // self._columns

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-__all__ = ["LiveBoard", "PlainLines", "Progress", "Snapshot", "make_progress"]
+__all__ = ["LiveBoard", "PlainLines", "Progress", "Snapshot", "make_progress", "say"]
 
 LIVE_INTERVAL = 0.2  # s between pictures of the live board
 PLAIN_INTERVAL = 5.0  # s between plain lines
@@ -65,7 +65,7 @@ class PlainLines:
     """One line every few seconds."""
 
     def __init__(self, title: str) -> None:
-        _print(title)
+        say(title)
         self._next = time.monotonic()
 
     def show(self, snapshot: Snapshot) -> None:
@@ -73,10 +73,10 @@ class PlainLines:
         if now < self._next:
             return
         self._next = now + PLAIN_INTERVAL
-        _print(plain_line(snapshot))
+        say(plain_line(snapshot))
 
     def note(self, text: str) -> None:
-        _print(text)
+        say(text)
 
     def close(self) -> None:
         """Nothing is left to say."""
@@ -178,8 +178,9 @@ class LiveBoard:
         ]
 
 
-def _print(text: str) -> None:
-    # a reader that went away (`| head`, a closed terminal) must not end hours of training
+def say(text: str) -> None:
+    """A line on stdout, if somebody is still there to read it."""
+    # a reader that went away (`| head`, a closed terminal) must not end hours of training, or cost a film
     with contextlib.suppress(OSError):
         print(text, flush=True)
 

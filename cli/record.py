@@ -22,7 +22,6 @@ __all__ = ["Cut", "film_episode", "main", "size_of", "stage"]
 
 SIZES = {".mp4": (800, 600), ".gif": (480, 360)}
 SMALLER_SIZES = {".mp4": (640, 480), ".gif": (320, 240)}  # of each, where several drive side by side
-PIXELS_SIDE = 96  # px of the original's picture
 SMALLEST, LARGEST_SIDE = (64, 48), 4096
 MOST_DRIVERS = 16
 
@@ -64,8 +63,11 @@ def main(argv: list[str]) -> Result:
     parsed = parse(SPEC, argv)
     options = parsed.options
     # all that is cheap to check comes before anything slow
+    from drivetrain.drivers import HUMAN, env_of, find_driver
     from drivetrain.film import check_target
 
+    if HUMAN in parsed.words:
+        raise UserError("human drives only in a window", got=HUMAN, fix="use drivetrain watch human")
     if options.out is None:
         raise UserError("--out is missing", allowed=("--out NAME.mp4", "--out NAME.gif"))
     path = check_target(options.out)
@@ -78,12 +80,12 @@ def main(argv: list[str]) -> Result:
 
     import torch
 
-    from drivetrain.drivers import find_driver
     from drivetrain.film import Film, film_rate
+    from drivetrain.progress import say
 
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
     drivers = [find_driver(who, options.checkpoint) for who in parsed.words]
-    env = asked or next((driver.env for driver in drivers if driver.step is not None), drivers[0].env)
+    env = env_of(drivers, asked)
     scenes, montage = stage(drivers, env, size, path.suffix.lower(), options.pixels)
     try:
         scores = []
@@ -93,14 +95,13 @@ def main(argv: list[str]) -> Result:
                 film_episode(film, montage, scenes, seed, cut)
                 scores += [scene.score for scene in scenes]
                 for scene in scenes:
-                    what = f"{scene.titles[-1]}, seed {seed}"
-                    print(f"{what}: score {scene.score:.1f} in {scene.frames} frames", flush=True)
+                    say(f"{scene.titles[-1]}, seed {seed}: score {scene.score:.1f} in {scene.frames} frames")
             if film.frames == 0:
                 raise UserError("nothing was filmed: the episodes ended before", got=f"--start {options.start:g}")
     finally:
         for scene in scenes:
             scene.close()
-    print(f"{path}: {film.frames} frames, {film.seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
+    say(f"{path}: {film.frames} frames, {film.seconds:.1f} s, {path.stat().st_size / 1e6:.1f} MB")
     return Result({"out": str(path), "frames": film.frames, "seconds": film.seconds, "scores": scores})
 
 
@@ -153,6 +154,7 @@ def stage(
     Raises:
         UserError: a driver or an environment that does not work here, or a film too large.
     """
+    from drivetrain.envs.view import SIDE
     from drivetrain.foreign import GymScene
     from drivetrain.montage import Montage, grid, room_for
     from drivetrain.scenes import ORIGINAL, RACING, RaceScene
@@ -161,7 +163,7 @@ def stage(
     scenes: list[Scene] = []
     if env in (RACING, ORIGINAL):
         scenes += [RaceScene(driver, env, size or largest, pixels) for driver in drivers]
-        own = (PIXELS_SIDE, PIXELS_SIDE)
+        own = (SIDE, SIDE)
     else:
         if pixels:
             raise UserError("--pixels is the picture of CarRacing-v3", got=f"--env {env}", allowed=(RACING, ORIGINAL))

@@ -27,7 +27,17 @@ from drivetrain.envs.errors import UserError, nearest
 from drivetrain.lock import RunLock, holder
 from drivetrain.output import dumps
 
-__all__ = ["RunDir", "create_run", "find_run", "known_runs", "open_run", "read_json", "read_run_config", "run_name"]
+__all__ = [
+    "RunDir",
+    "create_run",
+    "expanded",
+    "find_run",
+    "known_runs",
+    "open_run",
+    "read_json",
+    "read_run_config",
+    "run_name",
+]
 
 RUNS = Path("runs")
 BASELINES = RUNS / "baselines"
@@ -134,7 +144,7 @@ def find_run(name: str) -> Path:
         UserError: there is none, or it is no run folder (code 2).
     """
     if _is_path(name):
-        places = [Path(name).expanduser()]
+        places = [expanded(name)]
     elif NAME.fullmatch(name):
         places = [RUNS / name, BASELINES / name, SHIPPED / name]
     else:
@@ -213,6 +223,18 @@ def check_new_name(name: str | None, typed: bool = True) -> None:
         raise UserError(f"the run exists already{who}", got=path, fix=fix)
 
 
+def expanded(path: str) -> Path:
+    """A path with the home folder that ``~`` or ``~NAME`` stands for.
+
+    Raises:
+        UserError: there is none (code 2).
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError("no such home folder", got=path, fix="write the path in full") from error
+
+
 def _is_path(name: str) -> bool:
     return os.sep in name or (os.altsep is not None and os.altsep in name) or name in (".", "..")
 
@@ -223,7 +245,7 @@ def _checked_path(name: str, typed: bool) -> Path:
     if _is_path(name):
         if not typed:
             raise UserError("a run named in a file cannot be a path", got=name, fix="give --name on the command line")
-        path = Path(name).expanduser()
+        path = expanded(name)
         if path.name in ("", ".", ".."):
             raise UserError("unsuitable run name", got=name, fix="end the path with the name of the run")
         return path

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivetrain.stage import Frame, Key
+from drivetrain.stopping import StopRequest
 
 if TYPE_CHECKING:
     from drivetrain.envs.hands import Hands
@@ -28,21 +28,26 @@ TIME = (
 )
 
 
-@dataclass
 class Show:
-    """What is on the screen, and what the keys have made of it."""
+    """What is on the screen, and what the keys have made of it.
 
-    window: Window
-    stage: Stage
-    hands: Hands | None = None  # an episode waits for them, where given
-    cap: bool = True  # at the speed of the race; otherwise as fast as it goes
-    paused: bool = False
-    speed: int = SPEEDS.index(1.0)
-    kept: list[Path] = field(default_factory=list)  # files of what was driven by hand
-    _skip: bool = False  # to the next track
-    _steps: int = 0  # to take in spite of the pause
-    _help: bool = False
-    _note: tuple[str, float] = ("", 0.0)  # a message, and for how many more seconds
+    Args:
+        window: where it is seen.
+        stage: what is seen.
+        hands: an episode waits for them, where given.
+        cap: at the speed of the race; otherwise as fast as it goes.
+    """
+
+    def __init__(self, window: Window, stage: Stage, hands: Hands | None = None, cap: bool = True) -> None:
+        self.window, self.stage, self.hands, self.cap = window, stage, hands, cap
+        self.stop = StopRequest()  # entered by the caller; a signal ends the show as closing the window does
+        self.paused = False
+        self.speed = SPEEDS.index(1.0)
+        self.kept: list[Path] = []  # files of what was driven by hand
+        self._skip = False  # to the next track
+        self._steps = 0  # to take in spite of the pause
+        self._help = False
+        self._note = ("", 0.0)  # a message, and for how many more seconds
 
     def play(self, seed: int) -> bool:
         """Shows the episode of a seed; returns whether it was seen to its end. What was driven by hand is kept."""
@@ -53,7 +58,9 @@ class Show:
             self._wait_for_hands()
             ended = self._play()
         finally:
-            self.kept += self.stage.finish(cut=not ended)
+            with StopRequest() as late:  # another signal must not cost the drive
+                self.kept += self.stage.finish(cut=not ended)
+            self.stop.requested |= late.requested
         return ended
 
     def _play(self) -> bool:
@@ -80,19 +87,21 @@ class Show:
         """Somebody who drives starts when they are ready."""
         if self.hands is None:
             return
+        self.window.held.clear()  # a key still held from the last episode must be pressed anew
         while self._goes_on() and not self.hands.touched(self.window.held):
             self._draw("arrows, WASD or a gamepad: drive off when you like", SCREEN)
 
     def _linger(self) -> None:
-        """The end of an episode stays in sight for a moment."""
+        """The end of an episode stays in sight for a moment, or as long as it is paused there."""
         name, score, _ = self.stage.results()[0]
         rate = min(self.stage.fps, SCREEN)
-        for _ in range(round(PAUSE_AT_END * rate)):
-            if self._goes_on():
-                self._draw(f"{name}: score {score:.1f}", rate)
+        left, self._steps = round(PAUSE_AT_END * rate), 0
+        while self._goes_on() and not self._steps and (self.paused or left > 0):
+            self._draw(f"{name}: score {score:.1f}", rate)
+            left -= not self.paused
 
     def _goes_on(self) -> bool:
-        return self.window.is_open and not self._skip
+        return self.window.is_open and not self._skip and not self.stop.requested
 
     def _draw(self, banner: str, rate: float) -> None:
         """One picture, no sooner than 1 / rate seconds after the last one; then the keys."""

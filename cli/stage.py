@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from drivetrain.agents.evaluate import scored
-from drivetrain.drive import HUMAN, Drive
-from drivetrain.drivers import SCRIPTED
+from drivetrain.drive import Drive
+from drivetrain.drivers import HUMAN, SCRIPTED
 from drivetrain.envs.hands import KEYS, Hands
 from drivetrain.envs.hud import draw_caption
 from drivetrain.envs.panel import Mind, draw_banner, draw_help, draw_keys, help_height
 from drivetrain.envs.seen import Seen, seen_in_world, seen_pictures
 from drivetrain.envs.spec import DT
 from drivetrain.envs.viewer import CAMERAS, Cast, Shot, Viewer, load_pygame
-from drivetrain.scenes import titles_of
+from drivetrain.scenes import RACING, titles_of
 
 if TYPE_CHECKING:
     from drivetrain.agents.demos import DemoRecorder
@@ -121,7 +121,7 @@ class RaceStage:
         if not self.is_human:
             self.drives[0].hand = None
         self._hands.let_go()
-        self._seed, self._thought, self._kept = seed, None, False
+        self._seed, self._thought = seed, None
         self._trails = [[] for _ in self.drives]
         self._recorder: DemoRecorder = DemoRecorder(self.drives[0].state, KEYS)
 
@@ -188,13 +188,14 @@ class RaceStage:
         """Keeps the episode, if any of it was driven by hand."""
         from drivetrain.agents.demos import save_demo
 
-        if self._kept or not self._recorder.has_hand:
+        if not self._recorder.has_hand:
             return []
-        self._kept = True
         own = self.drives[0]
         player = self._player if self.is_human else f"{self._player} and {_name(own)}"
         cut = cut and not own.done
-        demo = self._recorder.finish(own.env_name, self._seed, player, own.score, cut)
+        # the original has a rule of its own
+        rule = own.driver.sim_config.lap_rule if own.env_name == RACING else "all"
+        demo = self._recorder.finish(own.env_name, self._seed, player, own.score, cut, rule)
         return [save_demo(demo, self._out, time.strftime("%Y%m%d-%H%M%S"))]
 
     def close(self) -> None:
@@ -272,6 +273,7 @@ class GymStage:
     def begin(self, seed: int) -> None:
         """To the start of the episode of a seed."""
         self._play = self._scene.play(seed)
+        self._scene.score, self._scene.frames = 0.0, 0  # it begins with the first step
         self._picture: np.ndarray | None = None
 
     def advance(self, held: Collection[str]) -> bool:

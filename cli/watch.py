@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from drivetrain.drivers import HUMAN
 from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result
+from drivetrain.rundir import expanded
+from drivetrain.scenes import ORIGINAL, RACING
 
 if TYPE_CHECKING:
     from drivetrain.drivers import Driver
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-HUMAN = "human"
 MOST_GHOSTS = 16
 KEYS = (
     "space pauses, . goes on by a single frame, + and - change the speed, n takes the next track, c another camera, v "
@@ -66,7 +68,7 @@ def main(argv: list[str]) -> Result:
     size = size_of(options.size) or SIZE
     if not options.player.strip() or not options.player.isprintable():
         raise UserError("--player is no name", got=repr(options.player), allowed="letters, digits, spaces and signs")
-    _check_folder(Path(options.out))
+    _check_folder(options.out)
     require_display()
     from drivetrain.foreign import check_environment
 
@@ -74,11 +76,11 @@ def main(argv: list[str]) -> Result:
 
     import torch
 
-    from drivetrain.drivers import find_driver
+    from drivetrain.drivers import env_of, find_driver
 
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
     drivers = [_human(options.player) if who == HUMAN else find_driver(who, options.checkpoint) for who in words]
-    env = asked or next((driver.env for driver in drivers if driver.step is not None), drivers[0].env)
+    env = env_of(drivers, asked)
     window = Window(size, f"drivetrain watch {' '.join(words)}")
     try:
         show = _show(window, drivers, env, size, options)
@@ -90,29 +92,34 @@ def main(argv: list[str]) -> Result:
 
 def _run(show: Show, seed: int, episodes: int | None) -> Result:
     """Episodes until there were enough or the window is closed."""
+    from drivetrain.progress import say
+
     scores: list[float] = []
     played = told = 0
     try:
-        while show.window.is_open and (episodes is None or played < episodes):
-            ended = show.play(seed)
-            if ended:
-                played += 1
-                for name, score, frames in show.stage.results():
-                    scores.append(score)
-                    print(f"{name}, seed {seed}: score {score:.1f} in {frames} frames", flush=True)
-            told = _tell(show.kept, told)
-            seed += 1
+        with show.stop:
+            while show.window.is_open and not show.stop.requested and (episodes is None or played < episodes):
+                if show.play(seed):
+                    played += 1
+                    for name, score, frames in show.stage.results():
+                        scores.append(score)
+                        say(f"{name}, seed {seed}: score {score:.1f} in {frames} frames")
+                told = _tell(show.kept, told)
+                seed += 1
     except KeyboardInterrupt:
-        _tell(show.kept, told)  # in the terminal, that is how one closes it
+        pass  # in the terminal, that is how one closes it
     finally:
         show.window.close()
         show.stage.close()
+        _tell(show.kept, told)
     return Result({"episodes": played, "scores": scores, "drives": [str(path) for path in show.kept]})
 
 
 def _tell(kept: list[Path], told: int) -> int:
+    from drivetrain.progress import say
+
     for path in kept[told:]:
-        print(f"kept {path}", flush=True)
+        say(f"kept {path}")
     return len(kept)
 
 
@@ -122,7 +129,6 @@ def _show(window: Window, drivers: list[Driver], env: str, size: tuple[int, int]
     Raises:
         UserError: a driver that does not work there.
     """
-    from drivetrain.scenes import ORIGINAL, RACING
     from drivetrain.show import Show
     from drivetrain.stage import GymStage, RaceStage
 
@@ -131,7 +137,7 @@ def _show(window: Window, drivers: list[Driver], env: str, size: tuple[int, int]
         from drivetrain.envs.viewer import Viewer
 
         hands = Hands(Pad())
-        stage = RaceStage(drivers, env, Viewer(size), hands, Path(options.out), options.player)
+        stage = RaceStage(drivers, env, Viewer(size), hands, expanded(options.out), options.player)
         return Show(window, stage, hands if stage.is_human else None)
     if drivers[0].key == HUMAN:
         raise UserError("nobody can drive this environment by hand", got=f"--env {env}", allowed=(RACING, ORIGINAL))
@@ -160,19 +166,27 @@ def _human(name: str) -> Driver:
     from drivetrain.drivers import Driver
     from drivetrain.envs.sim import SimConfig
 
-    return Driver(name, HUMAN, "racing", SimConfig())
+    return Driver(name, HUMAN, RACING, SimConfig())
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(out: str) -> None:
     """Refuse before anybody has driven in vain.
 
     Raises:
         UserError: drives cannot be kept there.
     """
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise UserError(f"{there} is no folder", got=f"--out {folder}", fix="choose another --out")
+    fix = "choose another --out"
+    if "\0" in out:
+        raise UserError("unsuitable name for a folder", got=repr(out), fix=fix)
+    there = expanded(out)
+    try:
+        # a link that leads nowhere is in the way, too
+        while not there.exists() and not there.is_symlink() and there != there.parent:
+            there = there.parent
+        is_folder = there.is_dir()
+    except OSError as error:  # a name too long
+        raise UserError("unsuitable name for a folder", got=error.strerror, fix=fix) from error
+    if not is_folder:
+        raise UserError(f"{there} is no folder", got=f"--out {out}", fix=fix)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"the folder {there} cannot be written", got=f"--out {folder}", fix="choose another --out")
+        raise UserError(f"the folder {there} cannot be written", got=f"--out {out}", fix=fix)

@@ -88,11 +88,6 @@ class Pad:
                 self._mapped = bool(controller.is_controller(0))
                 self._pad = controller.Controller(0) if self._mapped else self._pygame.joystick.Joystick(0)
 
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a pad."""
-        return self._pad is not None
-
     def axes(self) -> tuple[float, float, float]:
         """Steering -1 to 1, gas and brake 0 to 1; at rest without a pad, or when it was unplugged."""
         if self._pad is None:

@@ -47,7 +47,7 @@ class Choice:
 class Mind:
     """What a policy thinks at the moment."""
 
-    value: float | None  # points still to come, later ones discounted
+    value: float  # points still to come, later ones discounted
     axes: tuple[Axis, ...] = ()
     choices: tuple[Choice, ...] = ()
     chosen: int = -1  # index of the choice taken
@@ -65,30 +65,28 @@ class Standing:
     followed: bool
 
 
-def draw_mind(pygame: ModuleType, surface: Surface, mind: Mind, place: tuple[int, int], width: int) -> int:
-    """The policy's panel, its upper left corner at place px; returns the row below it."""
+def draw_mind(pygame: ModuleType, surface: Surface, mind: Mind, place: tuple[int, int], width: int) -> None:
+    """The policy's panel, its upper left corner at place px."""
     u = unit_of(surface.get_size())
     large, small = font(pygame, round(30 * u)), font(pygame, round(17 * u))
     pad, line = round(10 * u), small.height
     row, gap = line + round(15 * u), round(4 * u)
-    height = 2 * pad + (line + large.height + 2 * gap if mind.value is not None else 0)
-    height += (row + gap) * len(mind.axes) + (line + gap) * len(mind.choices)
+    head = line + large.height + 2 * gap
+    height = 2 * pad + head + (row + gap) * len(mind.axes) + (line + gap) * len(mind.choices)
     _veil(pygame, surface, (*place, width, height))
     x, y, inner = place[0] + pad, place[1] + pad, width - 2 * pad
-    if mind.value is not None:
-        surface.blit(small.render("VALUE", LABEL), (x, y))
-        number = large.render(f"{mind.value:.0f}", TEXT)
-        surface.blit(number, (x, y + line + gap // 2))
-        unit = small.render("points to come", LABEL)
-        surface.blit(unit, (x + number.get_width() + gap, y + line + number.get_height() - unit.get_height()))
-        y += line + large.height + 2 * gap
+    surface.blit(small.render("VALUE", LABEL), (x, y))
+    number = large.render(f"{mind.value:.0f}", TEXT)
+    surface.blit(number, (x, y + line + gap // 2))
+    unit = small.render("points to come", LABEL)
+    surface.blit(unit, (x + number.get_width() + gap, y + line + number.get_height() - unit.get_height()))
+    y += head
     for axis in mind.axes:
         _draw_axis(pygame, surface, axis, (x, y, inner, row), small)
         y += row + gap
     for index, choice in enumerate(mind.choices):
         _draw_choice(pygame, surface, choice, index == mind.chosen, (x, y, inner, line), small)
         y += line + gap
-    return place[1] + height
 
 
 def _draw_axis(pygame: ModuleType, surface: Surface, axis: Axis, box: Box, face: Face) -> None:
@@ -130,8 +128,8 @@ def _draw_choice(pygame: ModuleType, surface: Surface, choice: Choice, taken: bo
 
 def draw_standings(
     pygame: ModuleType, surface: Surface, standings: Sequence[Standing], place: tuple[int, int], width: int
-) -> int:
-    """One line a driver: sign, number, name, lap and score; returns the row below them."""
+) -> None:
+    """One line a driver: sign, number, name, lap and score."""
     u = unit_of(surface.get_size())
     face = font(pygame, round(18 * u))
     pad, row = round(9 * u), face.height + round(6 * u)
@@ -157,7 +155,6 @@ def draw_standings(
         surface.blit(face.render(face.fitted(f"{number} {standing.name}", room), TEXT), (names, y))
         right(f"{100 * standing.progress:.0f} %", lap, TEXT)
         right(f"{standing.score:.0f}", score, TEXT)
-    return place[1] + height
 
 
 def help_height(size: tuple[int, int]) -> int:

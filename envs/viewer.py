@@ -19,7 +19,7 @@ import numpy as np
 
 from .camera import CAMERAS, CAR_AT, VIEW_WIDTH, Camera, follow, north_up, whole_track
 from .cars import BODY_LIGHT, OKABE_ITO, Pose, draw_car, livery, pose_of
-from .chart import Chart
+from .chart import TRAIL, Chart
 from .errors import UserError
 from .hud import Readings, draw_caption, draw_hud, hud_height, unit_of
 from .panel import (
@@ -50,6 +50,7 @@ __all__ = [
     "Cast",
     "Shot",
     "Viewer",
+    "as_array",
     "frame_rgb",
     "load_pygame",
 ]
@@ -67,7 +68,6 @@ COLUMN = 196
 """layout units, width of the policy's panel"""
 STANDINGS = 1.35
 """columns, width of the standings"""
-TRAIL = (255, 255, 255)
 CAR_LENGTH = 5.0
 """u, of a car as it is drawn"""
 SMALLEST_CAR = 20
@@ -127,8 +127,7 @@ class Viewer:
 
     def frame(self, tracks: Tracks, state: CarState, row: int = 0, caption: str = "") -> Array:
         """Picture uint8 [height, width, 3] of car `row`; caption is a short text for the upper left corner."""
-        surface = self.draw(tracks, state, row, caption)
-        return np.frombuffer(self._pygame.image.tobytes(surface, "RGB"), np.uint8).reshape(*self.size[::-1], 3)
+        return as_array(self.draw(tracks, state, row, caption))
 
     def draw(self, tracks: Tracks, state: CarState, row: int = 0, caption: str = "") -> Surface:
         """The picture as a pygame surface, which the next call paints over."""
@@ -246,6 +245,12 @@ def frame_rgb(tracks: Tracks, state: CarState, row: int = 0, size: tuple[int, in
         UserError: a picture too small, or `pygame` and `pygame-ce` both installed.
     """
     return Viewer(size).frame(tracks, state, row, caption)
+
+
+def as_array(surface: Surface) -> Array:
+    """Picture uint8 [height, width, 3] of a surface."""
+    width, height = surface.get_size()
+    return np.frombuffer(load_pygame().image.tobytes(surface, "RGB"), np.uint8).reshape(height, width, 3)
 
 
 @cache

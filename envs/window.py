@@ -73,7 +73,8 @@ class Window:
                 self.held.add(self._pygame.key.name(event.key))
                 # the character typed, where there is one: "+" is "+" on every keyboard
                 typed = event.unicode.strip() if event.unicode.isprintable() else ""
-                pressed.append(typed or self._pygame.key.name(event.key))
+                # "N" is "n": with shift or caps lock the keys mean the same
+                pressed.append((typed or self._pygame.key.name(event.key)).lower())
         return pressed
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,32 @@ def test_a_drive_comes_back_as_it_was_kept(demo, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_the_version_of_the_simulator_covers_what_drives_on_the_cpu(monkeypatch):
+    read, whole = set(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.add(path.name) or whole(path))
+    assert simulator_version.__wrapped__() == simulator_version()
+    assert {"kernel.py", "kernel_car.py", "compiled.py", "state.py", "dynamics.py"} <= read
+
+
+class Interrupted(frozenset):
+    """Keys that Ctrl-C strikes at when they are looked at."""
+
+    def __contains__(self, key):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_a_frame_is_noted_leaves_whole_frames():
+    env = RacingEnv()
+    env.reset(seed=3)
+    recorder = DemoRecorder(env.car_state(), KEYS)
+    recorder.add(env.car_state(), np.zeros(3), 0.0, True)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.add(env.car_state(), np.zeros(3), 0.0, True, Interrupted())
+    demo = recorder.finish("racing", 3, "Grace", 0.0, cut=True)
+    assert {len(getattr(demo, name)) for name in ("actions", "rewards", "by_hand", "keys", "axes")} == {1}
+    assert {len(tensor) for tensor in demo.states.values()} == {2}
+
+
 @pytest.mark.oracle
 def test_the_actions_driven_again_from_the_seed_give_the_same_states(demo):
     states = list(replay(demo))
@@ -84,6 +111,16 @@ def test_a_rename_that_fails_leaves_nothing_behind(demo, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupt_while_a_drive_is_written_leaves_nothing_behind(demo, tmp_path, monkeypatch):
+    def struck(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", struck)
+    with pytest.raises(KeyboardInterrupt):
+        save_demo(demo, tmp_path, "now")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_no_drive_is_refused_in_one_line(demo, tmp_path):
     from safetensors.torch import save
 
@@ -107,7 +144,7 @@ def test_what_is_no_drive_is_refused_in_one_line(demo, tmp_path):
         read_demo(tmp_path / "missing")
 
 
-def test_columns_of_unequal_length_are_damage(demo, tmp_path):
-    path = save_demo(replace(demo, actions=demo.actions[:-1]), tmp_path, "now")
-    with pytest.raises(UserError, match="damaged"):
-        read_demo(path)
+def test_columns_of_unequal_length_or_of_none_are_damage(demo, tmp_path):
+    for damaged in (replace(demo, actions=demo.actions[:-1]), replace(demo, rewards=torch.tensor(1.0))):
+        with pytest.raises(UserError, match="damaged"):
+            read_demo(save_demo(damaged, tmp_path, "now"))

@@ -1,5 +1,6 @@
 """The command `record`: films complete or not at all."""
 
+import io
 import itertools
 import json
 import os
@@ -83,6 +84,19 @@ def test_gif_films_of_several_episodes_in_both_worlds(capsys, tmp_path, env):
 
 
 @pytest.mark.usefixtures("short_lap")
+def test_a_reader_that_goes_away_does_not_cost_the_film(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    out = tmp_path / "drive.mp4"
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert main(["record", "expert", "--out", str(out), "--episodes", "2", *SMALL]) == 0
+    monkeypatch.undo()
+    assert len(decoded(out)[0]) == 60  # two episodes of 30 frames
+
+
+@pytest.mark.usefixtures("short_lap")
 @pytest.mark.golden
 def test_a_film_shows_what_the_viewer_draws(capsys, tmp_path):
     # with sides divisible by 16 the encoder pads nothing
@@ -129,7 +143,8 @@ def test_odd_sizes_are_padded_to_even_ones(capsys, tmp_path):
         (["expert", "nobody", "--out", "film.mp4"], "no such run"),
         (["--out", "film.mp4"], "WHO is missing"),
         (["nobody", "--out", "film.mp4"], "no such run"),
-        (["human", "--out", "film.mp4"], "no such run"),
+        (["expert", "human", "--out", "film.mp4"], "use drivetrain watch human"),
+        (["expert", "--out", "~nobody-of-this-name/film.mp4"], "no such home folder"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2_and_leaves_nothing(capsys, tmp_path, monkeypatch, args, said):

@@ -62,6 +62,12 @@ def test_unsuitable_names_are_refused(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_a_home_folder_that_does_not_exist_is_refused() -> None:
+    assert "no such home folder" in refusal("~nobody-of-this-name/fast")
+    with pytest.raises(UserError, match="no such home folder"):
+        find_run("~nobody-of-this-name/fast")
+
+
 def test_a_name_from_a_file_is_never_a_path(tmp_path: Path) -> None:
     assert "cannot be a path" in refusal("../outside", typed=False)
     assert not (tmp_path.parent / "outside").exists()

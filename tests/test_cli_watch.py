@@ -1,6 +1,8 @@
 """The command `watch`: a window that obeys its keys, ghosts, and drives by hand that are kept."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +14,9 @@ from drivetrain.agents.demos import read_demo, replay
 from drivetrain.agents.evaluate import play_twin
 from drivetrain.drive import Drive
 from drivetrain.drivers import find_driver
-from drivetrain.envs.viewer import load_pygame
+from drivetrain.envs.errors import UserError
+from drivetrain.envs.hands import Hands
+from drivetrain.envs.viewer import CAMERAS, Viewer, load_pygame
 from drivetrain.main import main
 from drivetrain.show import MORE, SPEEDS, TIME, Show
 from drivetrain.stage import Key, _keys
@@ -165,6 +169,48 @@ def test_next_and_quit_leave_the_episode_which_counts_as_cut(played):
         assert window.is_open == (key == "n")
 
 
+def test_a_pause_holds_an_episodes_end_and_a_step_goes_on(played, monkeypatch):
+    monkeypatch.setattr("drivetrain.show.PAUSE_AT_END", 1.0)
+    # ten frames, and the first picture of the end; the pause, in which 1.0 s of 30 pictures a second do not run out;
+    # and the 29 pictures that were left
+    window, stage = played(*[""] * 10, "space", *[""] * 50, "space")
+    assert window.shown == [*range(1, 11), *[11] * (1 + 50 + 1 + 29)]
+    assert stage.cut is False
+    window, stage = played(*[""] * 10, "space", "", ".", *[""] * 50)
+    assert window.shown == [*range(1, 11), 11, 11, 11]
+    assert stage.cut is False
+
+
+def test_who_drives_is_waited_for_although_a_key_is_still_held_from_before():
+    window, stage = FakeWindow("", "", "", "q"), FakeStage()
+    window.held = {"up"}
+    Show(window, stage, Hands()).play(0)
+    assert window.shown == [0] * 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_show_as_closing_does_and_cost_no_drive_that_is_being_kept(number):
+    class Struck(FakeStage):
+        def advance(self, held):
+            if self.frame == 3:
+                os.kill(os.getpid(), number)
+            return super().advance(held)
+
+        def finish(self, cut):
+            os.kill(os.getpid(), number)
+            super().finish(cut)
+            return [Path("kept")]
+
+    window, stage = FakeWindow(), Struck()
+    show = Show(window, stage)
+    with show.stop:
+        assert show.play(0) is False
+    assert stage.cut is True
+    assert show.kept == [Path("kept")]
+    assert show.stop.requested
+    assert window.shown == [1, 2, 3, 4]
+
+
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -180,12 +226,36 @@ def test_watching_without_a_display_names_record(capsys, monkeypatch, who):
     assert rest == []
 
 
+@pytest.fixture
+def shots(monkeypatch):
+    """What each picture of the viewer shows."""
+    whole, taken = Viewer.shoot, []
+
+    def shoot(self, tracks, shot):
+        taken.append((int(tracks.seed[0]), shot))
+        return whole(self, tracks, shot)
+
+    monkeypatch.setattr(Viewer, "shoot", shoot)
+    return taken
+
+
 @pytest.mark.usefixtures("short_lap")
-def test_a_watched_run_obeys_every_key_and_the_window_closes_with_exit_0(capsys, typed):
-    typed(["+", "c", "c", "c", "v", "tab", "v", "h", "f1", "-", "space", ".", "space", "n", "x", "quit"])
+@pytest.mark.parametrize("spelt", [str, str.upper], ids=["small", "capitals"])
+def test_a_watched_run_obeys_every_key_and_the_window_closes_with_exit_0(capsys, typed, shots, spelt):
+    keys = ["c", "c", "c", "v", "", "v", "h", "", "f1", "", "+", "-", "tab", "", "n", "", "quit"]
+    typed([spelt(key) if len(key) == 1 else key for key in keys])
     code, told, _ = run(capsys, "watch", RUN, "expert", *SMALL)
     assert code == 0
     assert told == {"episodes": 0, "scores": [], "drives": []}
+    # a key shows from the picture after that on which it was pressed
+    assert len(shots) == len(keys)
+    pictures = [shot for _, shot in shots]
+    assert [shot.camera for shot in pictures[:5]] == [*CAMERAS, CAMERAS[0], CAMERAS[0]]
+    assert [index for index, shot in enumerate(pictures) if shot.seen is not None] == [4, 5]
+    assert [index for index, shot in enumerate(pictures) if shot.keys] == [7, 8]
+    assert [index for index, shot in enumerate(pictures) if "2x" in shot.caption] == [11]
+    assert [shot.followed for shot in pictures] == [0] * 13 + [1] * 4
+    assert [seed for seed, _ in shots] == [0] * 15 + [1] * 2
 
 
 @pytest.mark.usefixtures("unseen", "short_lap")
@@ -228,6 +298,9 @@ def test_any_environment_that_renders_can_be_watched(capsys):
         (["expert", "--env", "CartPole-v1"], "expert"),
         (["expert", "--size", "10x10"], "too small"),
         (["human", "--out", __file__], "is no folder"),
+        (["human", "--out", "x" * 300], "unsuitable name"),
+        (["human", "--out", "a\0b"], "unsuitable name"),
+        (["human", "--out", "~nobody-of-this-name/drives"], "no such home folder"),
         (["nobody"], "no such run"),
         (["human", "--player", "A\nB"], "no name"),
     ],
@@ -238,6 +311,14 @@ def test_wrong_input_is_one_line_and_exit_2(capsys, args, said):
     assert first.startswith("error: ")
     assert said in first
     assert rest == []
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_link_that_leads_nowhere_is_no_folder_for_drives(capsys, tmp_path):
+    (tmp_path / "drives").symlink_to(tmp_path / "gone")
+    for out in ("drives", "drives/mine"):
+        assert main(["watch", "human", "--out", str(tmp_path / out)]) == 2
+        assert "is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("unseen")
@@ -308,6 +389,47 @@ def test_a_car_is_taken_over_and_given_back_and_the_drive_says_which_frames_were
     assert demo.actions[2:13, 2].abs().sum() == 0
     # from rest at the third frame, 0.06 a frame from the fourth on, as in the test before
     np.testing.assert_allclose(demo.actions[2:6, 1], [0, 0.06, 0.12, 0.18], atol=1e-6)
+
+
+def test_a_drive_by_hand_survives_two_interrupts_the_second_while_it_is_written(capsys, typed, tmp_path, monkeypatch):
+    whole, fsync = Drive.advance, os.fsync
+
+    def advance(self):
+        whole(self)
+        if self.frames == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def struck(handle):
+        os.kill(os.getpid(), signal.SIGINT)
+        fsync(handle)
+
+    monkeypatch.setattr(Drive, "advance", advance)
+    monkeypatch.setattr(os, "fsync", struck)
+    typed(["", "up down"])
+    code, told, _ = run(capsys, "watch", "human", "--out", str(tmp_path), *SMALL)
+    assert code == 0
+    (path,) = tmp_path.iterdir()
+    assert told["drives"] == [str(path)]
+    assert len(read_demo(path)) == 10
+
+
+def test_a_drive_by_hand_is_told_of_although_the_world_failed(capsys, typed, tmp_path, monkeypatch):
+    whole = Drive.advance
+
+    def advance(self):
+        if self.frames == 10:
+            raise UserError("the world failed", code=5)
+        whole(self)
+
+    monkeypatch.setattr(Drive, "advance", advance)
+    typed(["", "up down"])
+    # under the folder of the user's home, as the shell would leave it in --out=~/drives
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["watch", "human", "--out", "~/drives", *SMALL]) == 5
+    (path,) = (tmp_path / "drives").iterdir()
+    said = capsys.readouterr()
+    assert said.out == f"kept {path}\n"
+    assert said.err == "error: the world failed\n"
 
 
 @pytest.mark.usefixtures("short_lap")
