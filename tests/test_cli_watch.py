@@ -284,7 +284,6 @@ def test_any_environment_that_renders_can_be_watched(capsys):
     assert told["scores"][0] >= 8  # a reward of 1 a step, and a pole needs some to fall
 
 
-@pytest.mark.usefixtures("unseen")
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -305,7 +304,8 @@ def test_any_environment_that_renders_can_be_watched(capsys):
         (["human", "--player", "A\nB"], "no name"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_2(capsys, args, said):
+def test_wrong_input_is_one_line_and_exit_2(capsys, typed, args, said):
+    typed(["quit"])
     assert main(["watch", *args]) == 2
     first, *rest = capsys.readouterr().err.splitlines()
     assert first.startswith("error: ")
@@ -313,8 +313,8 @@ def test_wrong_input_is_one_line_and_exit_2(capsys, args, said):
     assert rest == []
 
 
-@pytest.mark.usefixtures("unseen")
-def test_a_link_that_leads_nowhere_is_no_folder_for_drives(capsys, tmp_path):
+def test_a_link_that_leads_nowhere_is_no_folder_for_drives(capsys, typed, tmp_path):
+    typed(["quit", "quit"])
     (tmp_path / "drives").symlink_to(tmp_path / "gone")
     for out in ("drives", "drives/mine"):
         assert main(["watch", "human", "--out", str(tmp_path / out)]) == 2
