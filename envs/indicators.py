@@ -51,7 +51,7 @@ RAW_COLUMNS = 26
 
 @cache
 def score_table() -> Tensor:
-    """uint8 [1102, rows, columns] of SCORE_BOX: scores LOWEST to 1,000, and behind them minus zero."""
+    """uint8 [S, rows, columns] of SCORE_BOX: every score from LOWEST to that of a lap, and behind them minus zero."""
     with np.load(Path(__file__).with_name("score.npz"), allow_pickle=False) as table:
         return torch.from_numpy(table["score"])
 
@@ -82,7 +82,7 @@ def shown_score(tracks: Tracks, state: CarState) -> Tensor:
     num_tiles = tracks.num_tiles[state.track]
     paid = RULES.lap_reward * state.visited_count / num_tiles - RULES.frame_cost * (state.frames - 1)
     score = torch.where(state.frames > 0, paid, 0.0)
-    number = torch.round(score).long().clamp(LOWEST, -LOWEST + 900)
+    number = torch.round(score).long().clamp(LOWEST, round(RULES.lap_reward))
     return torch.where((number == 0) & (score < 0), len(score_table()) - 1, number - LOWEST)
 
 

@@ -249,3 +249,4 @@ def warm() -> None:
         sim = Sim(tracks, 1, SimConfig(obs=obs))
         sim.reset()
         sim.step(torch.zeros(1, 3))
+        sim.restart(torch.ones(1, dtype=torch.bool))

@@ -39,7 +39,7 @@ _KERB = np.array(KERB, np.float32)
 _ROWS, _SIDE, _BLOCKS = ROAD_ROWS, SIDE, SIDE // BLOCK
 _LAST_ROW, _LAST_COLUMN = F(ROAD_ROWS), F(SIDE)
 _PLANE, _GREEN, _BLUE = PLANE, DEPTH, 2 * DEPTH
-_TINY = F(1e-6)
+_TINY, _FAR = F(1e-6), F(1e9)
 
 
 @compiled(rounds=False)
@@ -188,7 +188,7 @@ def _side(view: tuple, start: tuple, stop: tuple, offset: float) -> tuple:
 def _row_range(view: tuple, start: tuple, stop: tuple) -> tuple:
     """Rows that a tile and its kerb may reach: the first, and that behind the last."""
     x, y, ax, ay, _, height = view
-    low, high = F(np.inf), F(-np.inf)
+    low, high = _FAR, -_FAR  # an infinity would break the promise that all numbers are finite
     for end in (start, stop):
         for offset in (-_RIM, _RIM):
             dx, dy = end[0] + offset * end[2] - x, end[1] + offset * end[3] - y

@@ -34,13 +34,13 @@ TILE_REACH = 0.5 * math.hypot(ROAD.step, 2 * ROAD.half_width) + ROAD.kerb_width 
 """u, farthest that a tile or its kerb reaches from its centre point"""
 RIM = 0.5 * SIDE / SOURCE[0]
 """px of the small picture: half a pixel of the large one, by which a filled shape reaches over its corners"""
-AT_ONCE = 32
-"""cars painted at once, to bound the memory"""
+AT_ONCE = {"cpu": 32, "cuda": 1024}
+"""cars painted at once, by device: few fit a processor's cache, and many keep a GPU busy"""
 
 
 def draw(tracks: Tracks, state: CarState, paint: Paint) -> Tensor:
     """uint8 [B, 96, 96, 3] of cars [B]."""
-    cars = torch.arange(len(state.heading), device=state.pos.device).split(AT_ONCE)
+    cars = torch.arange(len(state.heading), device=state.pos.device).split(AT_ONCE.get(state.pos.device.type, 32))
     return torch.cat([_draw(tracks, state.take(part), paint.take(part)) for part in cars])
 
 

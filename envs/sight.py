@@ -24,7 +24,7 @@ OBSERVATIONS = ("state", "lidar", "pixels")
 
 
 def observation_space(config: SimConfig) -> Box:
-    """Of one car: float32 [OBS_SIZE] of the state, float32 [8 + beams] of lidar, or uint8 [H, W, C·k] of pixels."""
+    """Of one car: float32 [OBS_SIZE] of state, float32 [MOTION_SIZE + beams] of lidar, uint8 [H, W, C·k] of pixels."""
     if config.obs == "pixels":
         return Box(0, 255, picture_shape(config), np.uint8)
     if config.obs == "lidar":
@@ -106,11 +106,14 @@ class Eyes:
         """[B, …]: seen where not fresh [B] bool, and there what is seen for the first time; seen is left as it is."""
         if self.fast:
             self.seen = self._compiled(tracks, state, paint, fresh, self._other().copy_(seen))
+        elif self.config.obs == "pixels":
+            lanes = fresh.nonzero()[:, 0]  # waits for a GPU, but to draw all cars again would take far longer
+            self.seen = seen
+            if len(lanes):
+                first = look(tracks, state.take(lanes), self.config, paint.take(lanes))
+                self.seen = seen.index_copy(0, lanes, fill(first, self.config.frame_stack))
         else:
-            first = look(tracks, state, self.config, paint)
-            if self.config.obs == "pixels":
-                first = fill(first, self.config.frame_stack)
-            self.seen = torch.where(fresh.view(-1, *[1] * (seen.ndim - 1)), first, seen)
+            self.seen = torch.where(fresh[:, None], look(tracks, state, self.config, paint), seen)
         return self.seen
 
     def _stacked(self, picture: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def test_the_plain_path_draws_a_few_cars_at_a_time_without_a_difference(monkeypa
     tracks, state = scene()
     state, colours = state.take(torch.arange(20, 25)), plain(torch.arange(5))
     together = picture.draw(tracks, state, colours)
-    monkeypatch.setattr(picture, "AT_ONCE", 1)
+    monkeypatch.setattr(picture, "AT_ONCE", {"cpu": 1})
     assert (picture.draw(tracks, state, colours).int() - together.int()).abs().max() <= 1
 
 

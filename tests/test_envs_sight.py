@@ -189,7 +189,7 @@ def test_beams_on_the_original_are_those_of_the_simulator() -> None:
 
 def test_after_warming_up_no_observation_waits_for_the_compiler() -> None:
     kernel.warm()
-    kernels = (kernel_picture._see, kernel_lidar._observe, kernel._decide)
+    kernels = (kernel_picture._see, kernel_lidar._observe, kernel._decide, kernel._restart_all)
     before = [len(compiled.signatures) for compiled in kernels]
     for options in (
         {"obs": "pixels", "picture": "grey", "picture_size": 64, "crop": True, "frame_stack": 4},
@@ -200,4 +200,5 @@ def test_after_warming_up_no_observation_waits_for_the_compiler() -> None:
         sim = Sim(pool(0, 2), 3, SimConfig(**options))
         sim.reset()
         sim.step(torch.zeros(3, 3))
+        sim.restart(torch.tensor([True, False, True]))
     assert [len(compiled.signatures) for compiled in kernels] == before
