@@ -12,7 +12,7 @@ from drivetrain.drivers import actor_of, find_driver
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", help="name or path of a run")
+    parser.add_argument("run", nargs="?", default="racing-ppo-pixels", help="default racing-ppo-pixels")
     parser.add_argument("--episodes", type=int, default=50, help="test seeds 0 to this minus one (default 50)")
     options = parser.parse_args()
     driver, seeds = find_driver(options.run), range(options.episodes)

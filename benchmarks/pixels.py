@@ -7,7 +7,7 @@ other works, so that a busy machine is equally busy for both. After equal time b
 `equal`: equal work. The same network (Mnih et al. 2015), pictures 96 x 96 x 3, environments, rollout, epochs and
 minibatches on both sides; decisions a second with learning included.
 
-The peer's wrappers need OpenCV: pip install opencv-python-headless
+The peer's wrappers of `preset` need OpenCV: pip install "drivetrain[bench]"
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EQUAL_STEPS = ENVS * STEPS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("preset", "equal", "sb3"))
+    parser.add_argument("part", nargs="?", default="equal", choices=("preset", "equal", "sb3"), help="default equal")
     parser.add_argument("--minutes", type=float, default=20.0, help="of each side (preset; default 20)")
     parser.add_argument("--turn", type=float, default=30.0, help="seconds a side works before the other (preset)")
     parser.add_argument("--episodes", type=int, default=100, help="test seeds 0 to this minus one (preset)")

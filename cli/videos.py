@@ -23,7 +23,7 @@ from drivetrain.film import sweep_parts
 
 __all__ = ["Videos"]
 
-NICENESS = 10  # a film gets a tenth of a core that the trainer wants too
+NICENESS = 19  # the lowest priority: a film takes what the trainer leaves
 PATIENCE = 60.0  # s that the end of a run waits for its last film
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
