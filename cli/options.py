@@ -370,4 +370,4 @@ def _is_number(text: str) -> bool:
 
 
 def _see(spec: Spec[MODEL]) -> str:
-    return f"`{' '.join(word for word in spec.usage.split() if not word.isupper())} --help`"
+    return f"`{' '.join(word for word in spec.usage.split() if word.islower())} --help`"
