@@ -199,12 +199,11 @@ def play_original(actor: Actor, seeds: Sequence[int], sim_config: SimConfig | No
     for env, seed in zip(envs, seeds, strict=True):
         env.restart(seed)
     tracks = build_tracks([env.line for env in envs], seeds)
-    view = _View(envs, tracks, config)
     scores, frames = [0.0] * len(envs), [0] * len(envs)
     live = list(range(len(envs)))
     with torch.inference_mode():
         while live:
-            seen, state = view.look(live)
+            seen, state = _look([envs[row] for row in live], tracks, live, config)
             controls = controls_of(config.actions, actor(seen, tracks, state))
             still = []
             for place, row in enumerate(live):
@@ -219,19 +218,14 @@ def play_original(actor: Actor, seeds: Sequence[int], sim_config: SimConfig | No
     return Scores(tuple(seeds), tuple(scores), tuple(frames), time.monotonic() - began)
 
 
-class _View:
-    """What the drivers of several originals see."""
-
-    def __init__(self, envs: Sequence[OriginalEnv], tracks: Tracks, config: SimConfig) -> None:
-        self.envs, self.tracks, self.config = envs, tracks, config
-
-    def look(self, live: Sequence[int]) -> tuple[Tensor, CarState]:
-        """Observations and states of the live rows."""
-        envs = [self.envs[row] for row in live]
-        state = replace(read_states(envs, self.tracks.max_tiles), track=torch.tensor(live))
-        if self.config.obs == "pixels":
-            return torch.stack([torch.from_numpy(env.observation()) for env in envs]), state
-        return look_fast(self.tracks, state.map(Tensor.contiguous), self.config), state
+def _look(
+    envs: Sequence[OriginalEnv], tracks: Tracks, rows: Sequence[int], config: SimConfig
+) -> tuple[Tensor, CarState]:
+    """Observations and states of some originals, of which each drives on its row of tracks."""
+    state = replace(read_states(envs, tracks.max_tiles), track=torch.tensor(rows))
+    if config.obs == "pixels":
+        return torch.stack([torch.from_numpy(env.observation()) for env in envs]), state
+    return look_fast(tracks, state.map(Tensor.contiguous), config), state
 
 
 def play_original_in_workers(
