@@ -36,7 +36,7 @@ def build_policy(
         raise ValueError(f"observation space: got {observation_space}; allowed: a Box of numbers [O] or [H, W, C]")
     if len(shape) == 3 and observation_space.dtype != np.uint8:
         raise ValueError(f"observation space: got {observation_space}; allowed: pictures of uint8")
-    parts = config.encoder, shape, config.hidden, config.channels, config.activation
+    parts = config.encoder, shape, config.hidden, config.channels, config.activation, config.layer_norm
     actor = make_encoder(*parts)
     critic = None if config.shared_trunk else make_encoder(*parts)
     head: BoundedHead | DiscreteHead

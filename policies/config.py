@@ -19,7 +19,10 @@ class PolicyConfig(BaseModel):
     channels: tuple[int, ...] | None = Field(
         None, description="channels of the convolutions of cnn (resnet: of its parts); none = 32,64,64 (16,32,32)"
     )
-    activation: Literal["tanh", "relu", "elu", "silu"] = Field("tanh", description="nonlinearity of the encoder")
+    activation: Literal["tanh", "relu", "elu", "silu", "gelu"] = Field(
+        "tanh", description="nonlinearity of the encoder"
+    )
+    layer_norm: bool = Field(False, description="layer normalisation before every nonlinearity of the encoder")
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
     log_std_min: float = Field(-5.0, description="logarithm of the smallest standard deviation of continuous actions")
     log_std_init: float = Field(-0.5, description="logarithm of the first standard deviation of continuous actions")

@@ -230,3 +230,43 @@ def test_networks_of_pictures_are_drawn_from_their_generator_alone():
 def test_an_encoder_that_cannot_read_the_observation_is_refused(space, encoder, words):
     with pytest.raises(ValueError, match=words):
         build_policy(space, Discrete(2), PolicyConfig(encoder=encoder), rng())
+
+
+@pytest.mark.oracle
+def test_layer_normalisation_stands_between_a_layer_and_its_activation():
+    policy = make(Discrete(2), hidden=(8,), activation="relu", layer_norm=True)
+    obs = torch.randn(6, 5, generator=rng(3))
+    sums = policy.actor.layers[0](obs)  # of 8 units; fresh gain 1 and bias 0
+    wanted = (sums - sums.mean(1, keepdim=True)) / torch.sqrt(sums.var(1, correction=0, keepdim=True) + 1e-5)
+    torch.testing.assert_close(policy.actor(obs), wanted.relu())
+
+
+@pytest.mark.oracle
+def test_layer_normalisation_of_pictures_is_over_all_pixels_and_channels():
+    config = PolicyConfig(encoder="cnn", hidden=(), channels=(4,), activation="relu", layer_norm=True)
+    policy = build_policy(PICTURE, Discrete(2), config, rng())
+    sums = policy.actor.layers[0](look().permute(0, 3, 1, 2).float() / 255).flatten(1)
+    wanted = (sums - sums.mean(1, keepdim=True)) / torch.sqrt(sums.var(1, correction=0, keepdim=True) + 1e-5)
+    torch.testing.assert_close(policy.actor(look()), wanted.relu(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "resnet"])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_normalised_networks_of_pictures_do_not_mind_contrast_and_all_their_weights_learn(encoder, activation):
+    config = PolicyConfig(encoder=encoder, hidden=(16,), channels=(4, 4), activation=activation, layer_norm=True)
+    policy = build_policy(PICTURE, Discrete(2), config, rng())
+    bright = look() // 2 * 2
+    if encoder == "cnn":  # without biases, half the light is half the sums, which the normalisation undoes
+        torch.testing.assert_close(policy.actor(bright // 2), policy.actor(bright), atol=1e-3, rtol=1e-3)
+    policy.actor(bright).square().sum().backward()
+    assert all(float(p.grad.abs().sum()) > 0 for p in policy.actor.parameters())
+
+
+def test_without_layer_normalisation_parameters_keep_their_names():
+    for encoder, space in (("mlp", OBS), ("cnn", PICTURE), ("resnet", PICTURE)):
+        plain, normed = (
+            set(build_policy(space, Discrete(2), PolicyConfig(encoder=encoder, layer_norm=on), rng()).state_dict())
+            for on in (False, True)
+        )
+        assert not any("norms" in name for name in plain)
+        assert len(normed) > len(plain)
