@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ..policies.config import PolicyConfig
-
-NO_ENDS = {"allow_inf_nan": False}
 
 
 class DQNConfig(PolicyConfig):
     """DQN and its network"""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     num_envs: int = Field(32, ge=1, description="environments stepped at once")
     num_steps: int = Field(4, ge=1, description="steps of every environment between two updates")
@@ -25,13 +25,13 @@ class DQNConfig(PolicyConfig):
     learning_starts: int = Field(1_000, ge=1, description="transitions in the replay before learning starts")
     batch_size: int = Field(256, ge=1, description="transitions of one gradient step")
     replay_ratio: float = Field(
-        8.0, gt=0, **NO_ENDS, description="transitions replayed for every step taken; learning is this times as busy"
+        8.0, gt=0, description="transitions replayed for every step taken; learning is this times as busy"
     )
-    learning_rate: float = Field(1e-3, gt=0, **NO_ENDS, description="first learning rate of Adam")
+    learning_rate: float = Field(1e-3, gt=0, description="first learning rate of Adam")
     lr_schedule: Literal["constant", "linear"] = Field(
         "linear", description="learning rate: constant, or linear to zero over --steps"
     )
-    adam_eps: float = Field(1e-8, gt=0, **NO_ENDS, description="added to the root of Adam's second moment")
+    adam_eps: float = Field(1e-8, gt=0, description="added to the root of Adam's second moment")
     gamma: float = Field(0.99, ge=0, le=1, description="discount of the future, per step")
     n_step: int = Field(3, ge=1, description="rewards summed before the target network is asked")
     double: bool = Field(
@@ -42,8 +42,8 @@ class DQNConfig(PolicyConfig):
     noisy: bool = Field(False, description="the last layers have learned noise, which explores")
     munchausen: bool = Field(False, description="add the scaled log-policy to the reward, and soften the maximum")
     munchausen_alpha: float = Field(0.9, ge=0, le=1, description="weight of the log-policy in the reward")
-    munchausen_tau: float = Field(0.03, gt=0, **NO_ENDS, description="temperature of the policy, in units of value")
-    munchausen_clip: float = Field(-1.0, le=0, **NO_ENDS, description="lowest log-policy that is added, times tau")
+    munchausen_tau: float = Field(0.03, gt=0, description="temperature of the policy, in units of value")
+    munchausen_clip: float = Field(-1.0, le=0, description="lowest log-policy that is added, times tau")
     loss: Literal["huber", "mse"] = Field(
         "huber", description="error of a value: squared up to 1 and linear beyond, or squared; quantiles take huber"
     )
@@ -58,14 +58,13 @@ class DQNConfig(PolicyConfig):
     eps_ladder: float = Field(
         0.0,
         ge=0,
-        **NO_ENDS,
         description="spread of the share over the environments: the last of them takes eps to the power of 1 + this",
     )
     priority_alpha: float = Field(0.5, ge=0, le=1, description="exponent of priorities; 0 = every transition alike")
     priority_beta: float = Field(0.4, ge=0, le=1, description="first exponent of the weights that correct for them")
     priority_beta_end: float = Field(1.0, ge=0, le=1, description="last one, reached linearly over --steps")
     max_grad_norm: float = Field(10.0, gt=0, description="gradients are scaled down to this norm")
-    reward_scale: float = Field(1.0, gt=0, **NO_ENDS, description="rewards are multiplied by this before learning")
+    reward_scale: float = Field(1.0, gt=0, description="rewards are multiplied by this before learning")
     q_lambda: float = Field(0.9, ge=0, le=1, description="decay of λ-returns, per step (buffer none)")
     update_epochs: int = Field(2, ge=1, description="passes over the newest steps (buffer none)")
     num_minibatches: int = Field(4, ge=1, description="equal parts a pass is cut into (buffer none)")
