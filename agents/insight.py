@@ -7,30 +7,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..policies.heads import Categorical, Gaussian
+from ..policies.distributions import Beta, Categorical, Gaussian, MultiCategorical
 from ..policies.policy import Policy
 
 
 @dataclass(frozen=True)
 class Insight:
-    """Of a batch of B observations. Continuous actions have mean, below and above; discrete ones have probs."""
+    """Of a batch of B observations. One choice among K has probs; actions of several numbers have the other fields."""
 
     value: Tensor  # [B] points still to come, later ones discounted
     mean: Tensor | None = None  # [B, A] the action taken without exploration
-    below: Tensor | None = None  # [B, A] one standard deviation below the mean before the squash, seen as an action
-    above: Tensor | None = None  # [B, A] one standard deviation above
+    below: Tensor | None = None  # [B, A] one standard deviation below the mean, seen as an action; never above `mean`
+    above: Tensor | None = None  # [B, A] one standard deviation above; never below `mean`
     probs: Tensor | None = None  # [B, K]
 
 
 @torch.no_grad()
 def insight(policy: Policy, obs: Tensor) -> Insight:
-    """What a policy thinks of plain observations [B, …]: numbers, or pictures uint8 [B, H, W, C]."""
+    """What a policy thinks of plain observations [B, …]: numbers, or pictures uint8 [B, H, W, C].
+
+    Standard deviations are those of the raw action: before the squash, of a share of a range, of the index of a level.
+    """
     pi, value = policy.pi_and_value(policy.obs_norm(obs))
     points = policy.return_norm.invert(value)
     if isinstance(pi, Categorical):
         return Insight(points, probs=pi.logits.exp())
-    if not isinstance(pi, Gaussian):
-        return Insight(points)
-    sd = pi.log_std.exp()
-    mean, below, above = (policy.head.to_env(raw) for raw in (pi.mean, pi.mean - sd, pi.mean + sd))
-    return Insight(points, mean, below, above)
+    taken = policy.head.to_env(pi.mode())
+    if not isinstance(pi, Gaussian | Beta | MultiCategorical):
+        return Insight(points, taken)
+    centre, sd = pi.moments()
+    below, above = (policy.head.to_env(raw) for raw in (centre - sd, centre + sd))
+    return Insight(points, taken, torch.minimum(below, taken), torch.maximum(above, taken))

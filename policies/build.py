@@ -6,21 +6,27 @@ import math
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from torch import nn
 
 from .config import PolicyConfig
 from .encoders import make_encoder
-from .heads import BoundedHead, DiscreteHead, ValueHead
+from .heads import (
+    BetaHead,
+    BinaryHead,
+    BoundedHead,
+    DiscreteHead,
+    GaussianHead,
+    Head,
+    LevelsHead,
+    MultiDiscreteHead,
+    ValueHead,
+)
 from .normalize import AsItIs, RunningNorm
 from .policy import Policy
 
 POLICY_GAIN = 0.01
 """of the last layer of the policy: the first actions are near the middle of the box, or near equal odds"""
-
-
-REST = -1.5
-"""first mean, before the tanh, of actions that range from 0 up: near 0, or gas and brake would begin half pressed"""
 
 
 def build_policy(
@@ -39,27 +45,54 @@ def build_policy(
     parts = config.encoder, shape, config.hidden, config.channels, config.activation, config.layer_norm
     actor = make_encoder(*parts)
     critic = None if config.shared_trunk else make_encoder(*parts)
-    head: BoundedHead | DiscreteHead
-    if isinstance(action_space, Box) and len(action_space.shape) == 1 and action_space.is_bounded():
-        head = BoundedHead(actor.out_features, action_space, config.log_std_init, config.log_std_min)
-    elif isinstance(action_space, Discrete):
-        head = DiscreteHead(actor.out_features, action_space)
-    else:
-        raise ValueError(f"action space: got {action_space}; allowed: a bounded Box of one dimension, or Discrete")
+    head = make_head(actor.out_features, action_space, config)
     norm = RunningNorm(shape[0]) if len(shape) == 1 else AsItIs()
     policy = Policy(shape, norm, actor, critic, head, ValueHead(actor.out_features))
     initialise(policy, generator)
     return policy
 
 
+def make_head(features: int, space: Space, config: PolicyConfig) -> Head:
+    """The head of the config for an action space, with its weights still to be set.
+
+    Raises:
+        ValueError: a space that no head acts in, or not the head of the config.
+    """
+    if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
+        return _box_head(features, space, config)
+    if config.head != "auto":
+        raise ValueError(f"the head {config.head} acts in a Box of real numbers [A]; got {space}; allowed: auto")
+    if isinstance(space, Discrete):
+        return DiscreteHead(features, space)
+    if isinstance(space, MultiDiscrete) and len(space.shape) == 1:
+        return MultiDiscreteHead(features, space)
+    if isinstance(space, MultiBinary) and len(space.shape) == 1:
+        return BinaryHead(features, space)
+    allowed = "a Box of real numbers, MultiDiscrete or MultiBinary, each of one dimension, or Discrete"
+    raise ValueError(f"action space: got {space}; allowed: {allowed}")
+
+
+def _box_head(features: int, space: Box, config: PolicyConfig) -> Head:
+    bounded = space.is_bounded()
+    kind = config.head if config.head != "auto" else "squashed" if bounded else "gaussian"
+    if kind == "gaussian":
+        return GaussianHead(features, space, config.log_std_init, config.log_std_min)
+    if not bounded:
+        raise ValueError(f"the head {kind} needs a Box with finite sides; got {space}; allowed: gaussian, auto")
+    if kind == "beta":
+        return BetaHead(features, space)
+    if kind == "levels":
+        return LevelsHead(features, space, config.levels)
+    return BoundedHead(features, space, config.log_std_init, config.log_std_min)
+
+
 def initialise(policy: Policy, generator: torch.Generator) -> None:
-    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases 0 but for REST."""
-    last = {"head.mean": POLICY_GAIN, "head.logits": POLICY_GAIN, "value_head.value": 1.0}
+    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases 0, or at rest."""
     for name, module in policy.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.orthogonal_(module.weight, last.get(name, math.sqrt(2)), generator=generator)
+            part = name.partition(".")[0]
+            gain = {"head": POLICY_GAIN, "value_head": 1.0}.get(part, math.sqrt(2))
+            nn.init.orthogonal_(module.weight, gain, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    if isinstance(policy.head, BoundedHead):
-        with torch.no_grad():
-            policy.head.mean.bias[policy.head.low == 0] = REST
+    policy.head.rest()

@@ -24,8 +24,14 @@ class PolicyConfig(BaseModel):
     )
     layer_norm: bool = Field(False, description="layer normalisation before every nonlinearity of the encoder")
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
-    log_std_min: float = Field(-5.0, description="logarithm of the smallest standard deviation of continuous actions")
-    log_std_init: float = Field(-0.5, description="logarithm of the first standard deviation of continuous actions")
+    head: Literal["auto", "squashed", "gaussian", "beta", "levels"] = Field(
+        "auto",
+        description="distribution of continuous actions: squashed = normal behind a tanh, gaussian = normal, clipped, "
+        "beta, or levels = equal steps from low to high; auto = squashed, or gaussian where a range has no end",
+    )
+    levels: int = Field(5, ge=2, description="steps of every continuous action under head=levels")
+    log_std_min: float = Field(-5.0, description="logarithm of the smallest standard deviation of a normal head")
+    log_std_init: float = Field(-0.5, description="logarithm of the first standard deviation of a normal head")
 
     @field_validator("hidden", "channels")
     @classmethod

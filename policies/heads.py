@@ -1,127 +1,190 @@
-"""Heads on the features, and the distributions over actions that they describe.
-
-A distribution is a value: made from the head's output, asked, and thrown away. Its `sample` gives a *raw* action, the
-one that log_prob understands and rollouts keep; `to_env` turns it into what the environment takes.
-"""
+"""Heads: from features to a distribution over raw actions, and from raw actions to what the environment takes."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Protocol
-
+import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
+from .distributions import IMPOSSIBLE, Bernoulli, Beta, Categorical, Distribution, Gaussian, MultiCategorical
 from .encoders import linear
 
-
-class Distribution(Protocol):
-    """Over the raw actions of a batch of B."""
-
-    def sample(self, generator: torch.Generator | None) -> Tensor:
-        """Raw actions of B."""
-
-    def mode(self) -> Tensor:
-        """The most likely raw actions of B."""
-
-    def log_prob(self, raw: Tensor) -> Tensor:
-        """[B] log-density or log-probability of raw actions."""
-
-    def entropy(self) -> Tensor:
-        """[B] nats, of the raw actions."""
+REST = -1.5
+"""first mean, before the tanh, of actions that range from 0 up: near 0, or gas and brake would begin half pressed"""
+BETA_REST = 2.0
+"""the same for Beta, before the softplus: minus this for alpha, plus this for beta; mean 0.27 of the range"""
+LEVEL_REST = 2.0
+"""the same for levels: the lowest is e² times as likely as any other"""
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent normals: mean [B, A], log_std [A]."""
+class Head(nn.Module):
+    """What every head can do."""
 
-    mean: Tensor
-    log_std: Tensor
+    def forward(self, features: Tensor) -> Distribution:
+        """Of features [B, F]."""
+        raise NotImplementedError
 
-    def sample(self, generator: torch.Generator | None) -> Tensor:
-        """[B, A]."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
-        return self.mean + noise * self.log_std.exp()
+    def to_env(self, raw: Tensor) -> Tensor:
+        """Actions as the environment takes them, of raw ones [B, …]."""
+        raise NotImplementedError
 
-    def mode(self) -> Tensor:
-        """[B, A]."""
-        return self.mean
-
-    def log_prob(self, raw: Tensor) -> Tensor:
-        """[B]: Σ −½((a − μ)/σ)² − log σ − ½ log 2π."""
-        scaled = (raw - self.mean) * torch.exp(-self.log_std)
-        return -0.5 * (scaled**2).sum(-1) - self.log_std.sum() - 0.5 * math.log(2 * math.pi) * raw.shape[-1]
-
-    def entropy(self) -> Tensor:
-        """[B]: Σ log σ + ½ log 2πe."""
-        each = self.log_std.sum() + 0.5 * math.log(2 * math.pi * math.e) * self.mean.shape[-1]
-        return each.expand(len(self.mean))
+    def rest(self) -> None:
+        """Sets the biases so that actions which range from 0 up are small at first; others are left alone."""
 
 
-@dataclass(frozen=True)
-class Categorical:
-    """One of K actions: logits [B, K], log-normalised."""
-
-    logits: Tensor
-
-    def sample(self, generator: torch.Generator | None) -> Tensor:
-        """[B] int64, by the Gumbel-max trick."""
-        noise = torch.empty_like(self.logits).exponential_(generator=generator)
-        return (self.logits - noise.log()).argmax(-1)
-
-    def mode(self) -> Tensor:
-        """[B] int64."""
-        return self.logits.argmax(-1)
-
-    def log_prob(self, raw: Tensor) -> Tensor:
-        """[B]."""
-        return self.logits.gather(-1, raw[:, None])[:, 0]
-
-    def entropy(self) -> Tensor:
-        """[B]."""
-        return -(self.logits.exp() * self.logits).sum(-1)
-
-
-class BoundedHead(nn.Module):
-    """Gaussian before a tanh that squashes it into the box.
-
-    log_prob and entropy are those before the squash: its Jacobian cancels in PPO's probability ratio.
-    """
+class BoxHead(Head):
+    """A head on a Box of one dimension."""
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, features: int, space: Box, log_std_init: float, log_std_min: float) -> None:
+    def __init__(self, space: Box) -> None:
         super().__init__()
+        self.register_buffer("low", torch.as_tensor(space.low), persistent=False)
+        self.register_buffer("high", torch.as_tensor(space.high), persistent=False)
+
+    def at(self, share: Tensor) -> Tensor:
+        """[B, A] in the box, of shares [B, A] of its sides: 0 is low, 1 is high."""
+        return (self.low + (self.high - self.low) * share).clamp(self.low, self.high)
+
+
+class GaussianHead(BoxHead):
+    """Gaussian in the units of the action, which is clipped to the box: Stable-Baselines3's DiagGaussianDistribution.
+
+    log_prob is that of the action before clipping. Sides of the box may be infinite.
+    """
+
+    def __init__(self, features: int, space: Box, log_std_init: float, log_std_min: float) -> None:
+        super().__init__(space)
         self.log_std_min = log_std_min
         self.mean = linear(features, space.shape[0])
         self.log_std = nn.Parameter(torch.full((space.shape[0],), log_std_init))
-        self.register_buffer("low", torch.as_tensor(space.low), persistent=False)
-        self.register_buffer("high", torch.as_tensor(space.high), persistent=False)
 
     def forward(self, features: Tensor) -> Gaussian:
         return Gaussian(self.mean(features), self.log_std.clamp(min=self.log_std_min))
 
     def to_env(self, raw: Tensor) -> Tensor:
         """[B, A] inside the box."""
-        return self.low + (self.high - self.low) * 0.5 * (torch.tanh(raw) + 1)
+        return raw.clamp(self.low, self.high)
 
 
-class DiscreteHead(nn.Module):
+class BoundedHead(GaussianHead):
+    """Gaussian before a tanh that squashes it into the box.
+
+    log_prob and entropy are those before the squash: its Jacobian cancels in PPO's probability ratio.
+    """
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        """[B, A] inside the box."""
+        return self.at(0.5 * (torch.tanh(raw) + 1))
+
+    def rest(self) -> None:
+        with torch.no_grad():
+            self.mean.bias[self.low == 0] = REST
+
+
+class BetaHead(BoxHead):
+    """Beta distribution over the sides of the box (Chou et al. 2017)."""
+
+    def __init__(self, features: int, space: Box) -> None:
+        super().__init__(space)
+        self.concentration = linear(features, 2 * space.shape[0])
+
+    def forward(self, features: Tensor) -> Beta:
+        return Beta(*(1 + softplus(self.concentration(features))).chunk(2, -1))
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        """[B, A] inside the box."""
+        return self.at(raw)
+
+    def rest(self) -> None:
+        from_zero = (self.low == 0).to(torch.float32)
+        with torch.no_grad():
+            self.concentration.bias.copy_(torch.cat((-BETA_REST * from_zero, BETA_REST * from_zero)))
+
+
+class LevelsHead(BoxHead):
+    """Every side of the box in equal steps from low to high, of which one is chosen."""
+
+    def __init__(self, features: int, space: Box, levels: int) -> None:
+        super().__init__(space)
+        self.levels = levels
+        self.logits = linear(features, space.shape[0] * levels)
+
+    def forward(self, features: Tensor) -> MultiCategorical:
+        return MultiCategorical(self.logits(features).unflatten(-1, (-1, self.levels)).log_softmax(-1))
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        """[B, A] inside the box."""
+        return self.at(raw / (self.levels - 1))
+
+    def rest(self) -> None:
+        with torch.no_grad():
+            self.logits.bias.view(-1, self.levels)[self.low == 0, 0] = LEVEL_REST
+
+
+class DiscreteHead(Head):
     """Logits of K actions."""
 
     def __init__(self, features: int, space: Discrete) -> None:
         super().__init__()
+        self.start = int(space.start)
         self.logits = linear(features, int(space.n))
 
     def forward(self, features: Tensor) -> Categorical:
         return Categorical(self.logits(features).log_softmax(-1))
 
     def to_env(self, raw: Tensor) -> Tensor:
-        """[B] int64, the action itself."""
-        return raw
+        """[B] int64."""
+        return raw + self.start if self.start else raw
+
+
+class MultiDiscreteHead(Head):
+    """Logits of A choices, each among its own number of actions."""
+
+    start: Tensor
+    place: Tensor
+    spare: Tensor
+
+    def __init__(self, features: int, space: MultiDiscrete) -> None:
+        super().__init__()
+        sizes, most = space.nvec.astype(np.int64), int(space.nvec.max())
+        self.logits = linear(features, int(sizes.sum()))
+        self.even = bool((sizes == most).all())
+        column = np.arange(most)
+        spare = column >= sizes[:, None]
+        place = np.where(spare, 0, (np.cumsum(sizes) - sizes)[:, None] + column)
+        self.register_buffer("start", torch.as_tensor(space.start.astype(np.int64)), persistent=False)
+        self.register_buffer("place", torch.as_tensor(place.ravel()), persistent=False)  # of a row's logit in all
+        self.register_buffer("spare", torch.as_tensor(spare), persistent=False)  # [A, K]
+
+    def forward(self, features: Tensor) -> MultiCategorical:
+        logits, rows = self.logits(features), self.spare.shape
+        if self.even:
+            return MultiCategorical(logits.unflatten(-1, rows).log_softmax(-1))
+        padded = logits.index_select(-1, self.place).unflatten(-1, rows)
+        return MultiCategorical(padded.masked_fill(self.spare, IMPOSSIBLE).log_softmax(-1))
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        """[B, A] int64."""
+        return raw + self.start
+
+
+class BinaryHead(Head):
+    """Logits of A switches."""
+
+    def __init__(self, features: int, space: MultiBinary) -> None:
+        super().__init__()
+        self.logits = linear(features, int(np.prod(space.shape)))
+
+    def forward(self, features: Tensor) -> Bernoulli:
+        return Bernoulli(self.logits(features))
+
+    def to_env(self, raw: Tensor) -> Tensor:
+        """[B, A] int8."""
+        return raw.to(torch.int8)
 
 
 class ValueHead(nn.Module):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .distributions import Distribution
 from .encoders import Encoder
-from .heads import BoundedHead, DiscreteHead, Distribution, ValueHead
+from .heads import Head, ValueHead
 from .normalize import AsItIs, RunningNorm
 
 
@@ -24,7 +25,7 @@ class Policy(nn.Module):
         obs_norm: RunningNorm | AsItIs,
         actor: Encoder,
         critic: Encoder | None,
-        head: BoundedHead | DiscreteHead,
+        head: Head,
         value: ValueHead,
     ) -> None:
         super().__init__()
@@ -58,8 +59,13 @@ class Policy(nn.Module):
             return self.pi_and_value(normed)
         return self.pi(normed), None
 
+    def decide(self, obs: Tensor) -> Tensor:
+        """The most likely actions for the environment, from plain observations [B, …]."""
+        return self.head.to_env(self.pi(self.obs_norm(obs)).mode())
+
     @torch.no_grad()
     def act(self, obs: Tensor, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
         """Actions for the environment from plain observations [B, …]: the mode, or a sample drawn by generator."""
-        pi = self.pi(self.obs_norm(obs))
-        return self.head.to_env(pi.mode() if deterministic else pi.sample(generator))
+        if deterministic:
+            return self.decide(obs)
+        return self.head.to_env(self.pi(self.obs_norm(obs)).sample(generator))

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Discrete
 
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.config import PolicyConfig
+from drivetrain.policies.distributions import Categorical, Gaussian
 from drivetrain.policies.encoders import Residual
-from drivetrain.policies.heads import BoundedHead, Categorical, Gaussian
+from drivetrain.policies.heads import BoundedHead
 from drivetrain.policies.normalize import RunningNorm
 
 OBS = Box(-1.0, 1.0, (5,))
@@ -114,12 +115,6 @@ def test_a_policy_acts_inside_its_space_and_judges_states(space, shared):
 def test_a_layer_without_units_is_refused(hidden):
     with pytest.raises(ValueError, match="1 unit or more"):
         PolicyConfig(hidden=hidden)
-
-
-@pytest.mark.parametrize("space", [MultiDiscrete([2, 2]), Box(-1.0, 1.0, (2, 2)), Box(-np.inf, np.inf, (2,))])
-def test_spaces_without_a_head_are_refused_by_name(space):
-    with pytest.raises(ValueError, match="action space: got"):
-        make(space)
 
 
 @pytest.mark.oracle
