@@ -1,13 +1,13 @@
-"""Learning: how a policy gets better. `PPO`, `Agent` and `load` arrive, with torch, when first asked for."""
+"""Learning: how a policy gets better. `PPO`, `DQN`, `Agent` and `load` arrive, with torch, when first asked for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agent import PPO, Agent, load
+    from .agent import DQN, PPO, Agent, load
 
-__all__ = ["PPO", "Agent", "load"]
+__all__ = ["DQN", "PPO", "Agent", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +15,4 @@ def __getattr__(name: str) -> Any:
         from . import agent
 
         return getattr(agent, name)
-    if name == "DQN":
-        raise ImportError("drivetrain.agents.DQN is not built yet; available: PPO")
     raise AttributeError(f"module 'drivetrain.agents' has no attribute {name!r}")

@@ -1,11 +1,11 @@
-"""Settings of the learners, and the presets that make `train ALGO ENV` good without tuning (no torch here)."""
+"""Settings of learners and of training on racing (no torch here)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..policies.config import PolicyConfig
 
@@ -13,8 +13,8 @@ from ..policies.config import PolicyConfig
 class PPOConfig(PolicyConfig):
     """PPO and its network"""
 
-    num_envs: int = Field(1024, ge=1, description="cars simulated at once")
-    num_steps: int = Field(32, ge=1, description="steps of every car between two updates")
+    num_envs: int = Field(1024, ge=1, description="environments stepped at once")
+    num_steps: int = Field(32, ge=1, description="steps of every environment between two updates")
     update_epochs: int = Field(4, ge=1, description="passes over the data of an update")
     num_minibatches: int = Field(4, ge=1, description="equal parts a pass is cut into")
     learning_rate: float = Field(1e-3, gt=0, description="first learning rate of Adam")
@@ -36,6 +36,20 @@ class PPOConfig(PolicyConfig):
     norm_return: bool = Field(True, description="learn standardised returns")
     norm_obs: bool = Field(True, description="standardise observations by running statistics")
     random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
+
+    @model_validator(mode="after")
+    def _check_minibatches(self) -> PPOConfig:
+        batch = self.num_envs * self.num_steps
+        if batch % self.num_minibatches:
+            raise ValueError(f"num_minibatches={self.num_minibatches} must divide num_envs*num_steps={batch}")
+        return self
+
+
+class RacingTraining(BaseModel):
+    """Training on racing: its tracks, and what is paid beside the score"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     num_tracks: int = Field(256, ge=1, description="tracks in the training pool")
     gap_cost: float = Field(
         0.0,
@@ -53,13 +67,10 @@ class PPOConfig(PolicyConfig):
         0, ge=0, description="frames without a new tile after which a training episode ends; 0 = never"
     )
 
-    @model_validator(mode="after")
-    def _check_minibatches(self) -> PPOConfig:
-        batch = self.num_envs * self.num_steps
-        if batch % self.num_minibatches:
-            raise ValueError(f"num_minibatches={self.num_minibatches} must divide num_envs*num_steps={batch}")
-        return self
 
+ALGORITHMS = ("ppo", "dqn")
+RACING, ORIGINAL = "racing", "CarRacing-v3"
+"""the simulator, and what it is a twin of"""
 
 TASK: dict[str, Any] = {
     "obs": "state",
@@ -81,56 +92,6 @@ TASK: dict[str, Any] = {
 def task_in(record: Mapping[str, Any]) -> dict[str, Any]:
     """The task that a run's config.json describes; what it does not hold is as in TASK."""
     return {name: record.get(name, default) for name, default in TASK.items()}
-
-
-PRESETS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "racing"): {
-        "steps": 8_000_000,
-        "eval_every": 250_000,
-        "actions": "pedals",
-        "frame_skip": 2,
-        "gap_cost": 400.0,
-        "patience": 60,
-        "num_envs": 512,
-        "update_epochs": 3,
-        "gamma": 0.985,
-        "desired_kl_end": 0.001,
-        "activation": "relu",
-        "log_std_min": -1.2,
-    },
-}
-"""(algorithm, environment) → options that differ from their defaults"""
-
-PICTURE_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "racing"): {
-        "steps": 6_000_000,
-        "frame_skip": 4,
-        "picture": "grey",
-        "picture_size": 64,
-        "frame_stack": 2,
-        "indicators": "random",
-        "encoder": "cnn",
-        "channels": (16, 32, 32),
-        "hidden": (256,),
-        "shared_trunk": True,
-        "num_envs": 128,
-        "num_steps": 64,
-        "num_minibatches": 8,
-        "gap_cost": 300.0,
-        "gap_cost_start": 100.0,
-        "patience": 100,
-        "log_std_min": -1.6,
-    },
-}
-"""what differs further where the driver sees pictures"""
-
-
-def preset(algo: str, env: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that make an algorithm good on an environment; asked = those given, of which `obs` matters."""
-    found = PRESETS.get((algo, env), {})
-    if asked.get("obs") == "pixels":
-        found = found | PICTURE_PRESETS.get((algo, env), {})
-    return dict(found)
 
 
 TRAINING_SEEDS = 2_000_000_000

@@ -87,9 +87,16 @@ def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig)
     advantage = gae(rollout.reward, value, next_value, rollout.terminated, rollout.truncated, cfg.gamma, cfg.gae_lambda)
     return_ = (advantage + value).flatten()
     if cfg.norm_return:
-        policy.return_norm.update(return_[:, None])
+        policy.return_norm.update(return_[samples(rollout)][:, None])
         return_ = policy.return_norm(return_[:, None])[:, 0]
     return Batch(obs, rollout.raw_action.flatten(0, 1), rollout.log_prob.flatten(), advantage.flatten(), return_)
+
+
+def samples(rollout: Rollout) -> Tensor:
+    """[N] int64: which of the T·B rows are transitions."""
+    if rollout.valid is None:
+        return torch.arange(rollout.reward.numel(), device=rollout.reward.device)
+    return rollout.valid.flatten().nonzero()[:, 0]
 
 
 def values(policy: Policy, obs: Tensor | Frames, shape: torch.Size, cfg: PPOConfig) -> Tensor:
@@ -140,31 +147,30 @@ class PPOLearner:
     def update_once(self) -> dict[str, float]:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
         cfg = self.cfg
-        if cfg.gap_cost_start is not None:  # to drive fast is learned first, to leave nothing out second
-            start = min(cfg.gap_cost_start, cfg.gap_cost)
-            self.env.charge(linear(start, self.steps, self.total_steps // 2, cfg.gap_cost))
+        self.env.schedule(self.steps / self.total_steps)
         rollout, self.obs = collect(self.env, self.policy, self.obs, cfg.num_steps, self.generator)
         batch = estimate(self.policy, rollout, self.obs, cfg)
-        metrics = self._optimise(batch)
+        rows = samples(rollout)
+        metrics = self._optimise(batch, rows)
         if cfg.norm_obs and not isinstance(rollout.obs, Frames):
             # Only now, so that actions were taken and judged through the same normaliser.
-            self.policy.obs_norm.update(rollout.obs.flatten(0, 1))
-        self.steps += rollout.reward.numel()
+            self.policy.obs_norm.update(rollout.obs.flatten(0, 1)[rows])
+        self.steps += len(rows)
         self.frames += int(rollout.frames.sum())
         self.updates += 1
         self.stats.add(rollout)
         return metrics | self.stats.metrics()
 
-    def _optimise(self, batch: Batch) -> dict[str, float]:
-        """Epochs of minibatches; the learning rate follows its schedule."""
-        cfg, size = self.cfg, len(batch.advantage) // self.cfg.num_minibatches
+    def _optimise(self, batch: Batch, rows: Tensor) -> dict[str, float]:
+        """Epochs of minibatches of the samples rows [N]; the learning rate follows its schedule."""
+        cfg = self.cfg
         if cfg.lr_schedule == "linear":
             self.rate = linear(cfg.learning_rate, self.steps, self.total_steps)
         desired_kl = linear(cfg.desired_kl, self.steps, self.total_steps, cfg.desired_kl_end or cfg.desired_kl)
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
-            order = torch.randperm(len(batch.advantage), generator=self.generator, device=self.generator.device)
-            epoch = [self._minibatch(batch.take(part)) for part in order.split(size)]
+            order = rows[torch.randperm(len(rows), generator=self.generator, device=self.generator.device)]
+            epoch = [self._minibatch(batch.take(part)) for part in order.tensor_split(cfg.num_minibatches)]
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
             if cfg.lr_schedule == "adaptive":

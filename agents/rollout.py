@@ -16,8 +16,8 @@ HISTORY = 100
 """episodes that the training statistics look back on"""
 
 
-FROM_ENV = ("reward", "terminated", "truncated", "lap_finished", "frames", "episode_return", "episode_frames")
-"""fields of an environment's answer that every rollout keeps"""
+FROM_ENV = ("reward", "terminated", "truncated", "frames", "episode_return", "episode_frames", "lap_finished", "valid")
+"""fields of an environment's answer that a rollout keeps where they are not None"""
 
 
 class Step(Protocol):
@@ -44,8 +44,8 @@ class Step(Protocol):
         """[B] bool."""
 
     @property
-    def lap_finished(self) -> Tensor:
-        """[B] bool."""
+    def lap_finished(self) -> Tensor | None:
+        """[B] bool; None where there are no laps."""
 
     @property
     def frames(self) -> Tensor:
@@ -59,9 +59,14 @@ class Step(Protocol):
     def episode_frames(self) -> Tensor:
         """[B] int64."""
 
+    @property
+    def valid(self) -> Tensor | None:
+        """[B] bool, None = all. False: no transition, the environment used the step to reset itself."""
+
 
 class BatchedEnv(Protocol):
-    """B environments that reset themselves in the step that ends an episode and hand over the true next_obs."""
+    """B environments that reset themselves, in the step that ends an episode or in the next, and hand over the true
+    next_obs."""
 
     num_envs: int
     device: torch.device
@@ -88,8 +93,8 @@ class BatchedEnv(Protocol):
     def scatter(self, generator: torch.Generator) -> None:
         """Puts the lanes at different times of their episodes; may do nothing."""
 
-    def charge(self, gap_cost: float) -> None:
-        """Sets what a gap costs in training; environments without gaps do nothing."""
+    def schedule(self, share: float) -> None:
+        """Told how much of the training, 0 to 1, is done; most environments do not care."""
 
     def step(self, action: Tensor) -> Step:
         """One step of every environment; tensors may be overwritten by the next."""
@@ -116,7 +121,8 @@ class Rollout:
     frames: Tensor  # [T, B] int64
     episode_return: Tensor  # [T, B] score of the running episode
     episode_frames: Tensor  # [T, B] int64
-    lap_finished: Tensor  # [T, B] bool
+    lap_finished: Tensor | None = None  # [T, B] bool
+    valid: Tensor | None = None  # [T, B] bool: False is no transition; None = all are
 
     @property
     def done(self) -> Tensor:
@@ -127,6 +133,11 @@ class Rollout:
     def cut(self) -> Tensor:
         """[T, B] bool: the future was cut off and would have been worth something."""
         return self.truncated & ~self.terminated
+
+    @property
+    def num_samples(self) -> int:
+        """Transitions; waits for the device where some rows are none."""
+        return self.reward.numel() if self.valid is None else int(self.valid.sum())
 
 
 @torch.no_grad()
@@ -145,7 +156,8 @@ def collect(
         pi, value = policy.pi_and_shared_value(policy.obs_norm(obs))
         raw = pi.sample(generator)
         step = env.step(policy.head.to_env(raw))
-        row = {name: getattr(step, name) for name in FROM_ENV} | {"raw_action": raw, "log_prob": pi.log_prob(raw)}
+        row = {name: value for name in FROM_ENV if (value := getattr(step, name)) is not None}
+        row |= {"raw_action": raw, "log_prob": pi.log_prob(raw)}
         if value is not None:
             row["value"] = value
         if pictures:
@@ -173,11 +185,14 @@ class EpisodeStats:
     def __init__(self) -> None:
         self.table = torch.zeros(0, 3)
         self.episodes = 0
+        self.laps = False
 
     def add(self, rollout: Rollout) -> None:
         """Takes up the episodes that ended in the rollout, in the order of their steps."""
         done = rollout.done
-        columns = (rollout.episode_return, rollout.episode_frames, rollout.lap_finished)
+        self.laps = rollout.lap_finished is not None
+        laps = done if rollout.lap_finished is None else rollout.lap_finished
+        columns = (rollout.episode_return, rollout.episode_frames, laps)
         ended = torch.stack([column[done].float() for column in columns], 1).cpu()
         self.episodes += len(ended)
         self.table = torch.cat((self.table, ended))[-HISTORY:]
@@ -187,5 +202,5 @@ class EpisodeStats:
         found = {"train/episodes": float(self.episodes)}
         if len(self.table):
             score, frames, laps = self.table.mean(0).tolist()
-            found |= {"train/return": score, "train/frames": frames, "train/laps": laps}
+            found |= {"train/return": score, "train/frames": frames} | ({"train/laps": laps} if self.laps else {})
         return found

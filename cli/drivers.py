@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivetrain.agents.config import TASK, task_in
+from drivetrain.agents.config import ORIGINAL, TASK, task_in
 from drivetrain.envs.errors import UserError
 from drivetrain.rundir import find_run, read_run_config, run_name
 from drivetrain.scenes import RACING
@@ -30,8 +30,9 @@ class Driver:
     name: str  # as on the command line
     key: str  # what `actor_of` understands: expert, random, or the folder of a checkpoint
     env: str  # where a run was trained; racing for scripted drivers
-    sim_config: SimConfig  # the task
+    sim_config: SimConfig  # the task, where a car is driven
     step: int | None = None  # steps of training behind it
+    record: Mapping[str, Any] = field(default_factory=dict)  # config.json of a run
 
     def actor(self, device: str = "cpu") -> Actor:
         """The driver itself; loads the weights of a run."""
@@ -66,7 +67,9 @@ def find_driver(
         return Driver(who, who, RACING, sim_config(**task))
     path = find_run(who)
     config = read_run_config(path)
-    task = task_in(config)
+    env = str(config.get("env", RACING))
+    drives = env in (RACING, ORIGINAL)
+    task = task_in(config) if drives else TASK
     for name, asked in (("actions", actions), ("frame_skip", frame_skip)):
         if asked is not None and asked != task[name]:
             fix = f"leave --{name.replace('_', '-')} out"
@@ -74,7 +77,7 @@ def find_driver(
     from drivetrain.agents.checkpoint import choose_checkpoint
 
     chosen = choose_checkpoint(path / "checkpoints", checkpoint)
-    return Driver(run_name(path), str(chosen.path), str(config.get("env", RACING)), sim_config(**task), chosen.step)
+    return Driver(run_name(path), str(chosen.path), env, sim_config(**task), chosen.step, config)
 
 
 def env_of(drivers: Sequence[Driver], asked: str | None) -> str:

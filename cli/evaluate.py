@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from drivetrain.drivers import Driver, actor_of, find_driver
-from drivetrain.envs.errors import UserError, nearest
+from drivetrain.agents.config import ORIGINAL, RACING
+from drivetrain.drivers import SCRIPTED, Driver, actor_of, find_driver
+from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result, console
+from drivetrain.tasks import environment
 
 if TYPE_CHECKING:
     from drivetrain.agents.evaluate import Scores
 
 __all__ = ["main", "play", "summary"]
 
-TWIN, ORIGINAL = "racing", "CarRacing-v3"
-ENVIRONMENTS = {"racing": TWIN, "drivetrain/Racing-v0": TWIN, "CarRacing-v3": ORIGINAL}
+CARS = (RACING, ORIGINAL)
 BATCH = 1000  # episodes played together in the simulator
 COLUMNS = 4  # episodes side by side in the table
 
@@ -26,9 +27,11 @@ COLUMNS = 4  # episodes side by side in the table
 class EvaluateOptions(Options):
     """Options"""
 
-    env: str | None = Field(None, description="racing or CarRacing-v3 (the original); none = where the run was trained")
-    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes, each on a track of its own")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="track of the first episode; episode i is on seed + i")
+    env: str | None = Field(
+        None, description="racing, CarRacing-v3 (the original), or a Gymnasium id; none = where the run was trained"
+    )
+    episodes: int = Field(100, ge=1, le=1_000_000, description="episodes, each with a seed of its own")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the first episode; episode i is on seed + i")
     checkpoint: str = Field("best", description="of a run: best by validation score, last, or a step")
     actions: Literal["continuous", "pedals", "discrete", "macro"] | None = Field(
         None, description="for expert and random: their action set; none = continuous"
@@ -41,7 +44,7 @@ class EvaluateOptions(Options):
 SPEC = Spec(
     EvaluateOptions,
     "drivetrain evaluate WHO",
-    "Score a run, expert or random on tracks it never saw. A run is scored without exploration.",
+    "Score a run, expert or random on episodes it never saw. A run is scored without exploration.",
     positionals=("who",),
 )
 
@@ -50,22 +53,28 @@ def main(argv: list[str]) -> Result:
     """Score a driver."""
     parsed = parse(SPEC, argv)
     options = parsed.options
-    asked = _environment(options.env)
+    asked = environment(options.env) if options.env is not None else None
     driver = find_driver(parsed.words[0], options.checkpoint, options.actions, options.frame_skip)
     target = Path(options.csv) if options.csv is not None else None
     if target is not None:
         _check_writable(target)
     env = asked or driver.env
+    _check_fit(driver, env)
     scores = play(driver, env, range(options.seed, options.seed + options.episodes), options.device)
     if target is not None:
         rows = zip(scores.seeds, scores.scores, scores.frames, strict=True)
         target.write_text("seed,score,frames\n" + "".join(f"{s},{x:.3f},{f}\n" for s, x, f in rows), encoding="utf-8")
-    _print(driver, env, scores)
-    return Result({"env": env, **summary(scores)})
+    from drivetrain.agents.worlds import threshold_of
+
+    threshold = threshold_of(env)
+    _print(driver, env, scores, threshold)
+    return Result({"env": env, **summary(scores, threshold)})
 
 
 def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores:
-    """One episode per seed in the simulator or in the original."""
+    """One episode per seed."""
+    if env not in CARS:
+        return _play_elsewhere(driver, env, seeds, device)
     from drivetrain.agents.evaluate import Scores, play_original_in_workers, play_twin
     from drivetrain.device import choose_device, keep_freed_memory, set_threads
 
@@ -84,8 +93,35 @@ def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores
     )
 
 
-def summary(scores: Scores) -> dict[str, Any]:
-    """The figures of ``evaluate --json``."""
+def _play_elsewhere(driver: Driver, env: str, seeds: range, device: str) -> Scores:
+    from drivetrain.agents.worlds import RandomActor, play, spaces_of
+    from drivetrain.device import choose_device, set_threads
+    from drivetrain.learner import load_policy_of
+
+    place = choose_device(device)
+    set_threads(None)
+    if driver.key in SCRIPTED:
+        return play(env, {}, RandomActor(spaces_of(env, {})[1], place, seeds[0]), seeds, place)
+    return play(env, driver.record, load_policy_of(Path(driver.key), place), seeds, place)
+
+
+def _check_fit(driver: Driver, env: str) -> None:
+    """Refuse an environment whose spaces are not those that the driver knows."""
+    if driver.key == "expert" and env not in CARS:
+        raise UserError(f"the expert cannot play {env}", allowed=CARS, fix="take random, or a run")
+    if driver.key in SCRIPTED or env == driver.env or {env, driver.env} <= set(CARS):
+        return
+    from drivetrain.agents.worlds import spaces_of
+
+    pairs = zip(spaces_of(driver.env, driver.record), spaces_of(env, driver.record), strict=True)
+    for what, (known, there) in zip(("observations", "actions"), pairs, strict=True):
+        if known != there:
+            fix = f"take --env {driver.env}" + (f" or {ORIGINAL}" if driver.env == RACING else "")
+            raise UserError(f"the {what} of {env} are not those of {driver.name}", got=there, allowed=known, fix=fix)
+
+
+def summary(scores: Scores, threshold: float | None) -> dict[str, Any]:
+    """The figures of ``evaluate --json``; failures are episodes below a threshold."""
     low, high = scores.ci95()
     return {
         "episodes": len(scores.seeds),
@@ -95,23 +131,11 @@ def summary(scores: Scores) -> dict[str, Any]:
         "sd": scores.sd,
         "min": scores.min,
         "p10": scores.p10,
-        "failures": scores.failures(),
+        "failures": None if threshold is None else scores.failures(threshold),
         "ci95": [low, high],
         "worst_seed": scores.worst_seed,
         "seconds": round(scores.seconds, 3),
     }
-
-
-def _environment(env: str | None) -> str | None:
-    if env is None or env in ENVIRONMENTS:
-        return ENVIRONMENTS[env] if env is not None else None
-    from gymnasium.envs.registration import registry
-
-    if env in registry:
-        raise UserError("this environment has other spaces than racing", got=env, allowed=(TWIN, ORIGINAL))
-    near = nearest(env, [*ENVIRONMENTS, *registry])
-    fix = f"did you mean {near}?" if near else None
-    raise UserError("unknown environment", got=env, allowed=(TWIN, ORIGINAL), fix=fix)
 
 
 def _check_writable(path: Path) -> None:
@@ -126,7 +150,7 @@ def _check_writable(path: Path) -> None:
         raise UserError(f"cannot write {path}", got=error.strerror, fix="choose another --csv") from None
 
 
-def _print(driver: Driver, env: str, scores: Scores) -> None:
+def _print(driver: Driver, env: str, scores: Scores, threshold: float | None) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -139,16 +163,17 @@ def _print(driver: Driver, env: str, scores: Scores) -> None:
     for row in range(height):
         cells: list[str] = []
         for seed, score, frames in episodes[row::height]:
-            colour = "red" if score < 900 else "green"
+            colour = "red" if threshold is not None and score < threshold else "green"
             cells += [str(seed), f"[{colour}]{score:.1f}[/]", f"{frames}"]
         table.add_row(*cells)
     out = console()
     task = driver.sim_config
-    out.print(f"{driver.title} on {env}: {task.obs}, {task.actions}, frame skip {task.frame_skip}", style="bold")
+    how = f": {task.obs}, {task.actions}, frame skip {task.frame_skip}" if env in CARS else ""
+    out.print(f"{driver.title} on {env}{how}", style="bold")
     out.print(table)
     low, high = scores.ci95()
+    few = f"{scores.failures(threshold)} of {len(scores.seeds)} below {threshold:g}, " if threshold is not None else ""
     out.print(
         f"mean {scores.mean:.1f} (95 % {low:.1f} to {high:.1f}), sd {scores.sd:.1f}, "
-        f"min {scores.min:.1f} (seed {scores.worst_seed}), P10 {scores.p10:.1f}, "
-        f"{scores.failures()} of {len(scores.seeds)} below 900, {scores.seconds:.1f} s"
+        f"min {scores.min:.1f} (seed {scores.worst_seed}), P10 {scores.p10:.1f}, {few}{scores.seconds:.1f} s"
     )

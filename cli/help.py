@@ -20,7 +20,7 @@ COLUMN = 30  # where the explanations begin
 
 def page(spec: Spec[Any], asked: Mapping[str, object] | None = None) -> str:
     """The text of ``drivetrain VERB --help``; asked = flags beside it, which may choose another preset."""
-    preset = spec.preset_for(asked or {})
+    preset = spec.preset(asked or {})
     lines = [f"usage: {spec.usage} [options]", "", *_wrapped(spec.summary, "")]
     for title, names in _groups(spec.model).items():
         entries = [_entry(preset, name, spec.model.model_fields[name]) for name in names]
@@ -61,7 +61,7 @@ def _entry(preset: Mapping[str, object], name: str, info: FieldInfo) -> list[str
     elif choices:
         head = f"{flag(name)} {'|'.join(choices)}"
     else:
-        letters = {"int": "N", "float": "X", "list:int": "N,N", "list:float": "X,X"}
+        letters = {"map": "NAME=X,…", "int": "N", "float": "X", "list:int": "N,N", "list:float": "X,X"}
         head = f"{flag(name)} {letters.get(kind, 'TEXT')}"
     required = info.is_required() and name not in preset
     meaning = (info.description or "").rstrip(".")
@@ -75,6 +75,8 @@ def _shown(value: object) -> str:
         return "on" if value else "off"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={item}" for name, item in value.items()) or "empty"
     if isinstance(value, (list, tuple)):
         return ",".join(str(item) for item in value) or "empty"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -51,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(AttributeError, ValueError):
         signal.signal(signal.SIGTERM, _terminated)
     try:
+        args, imports = _split_imports(args)
+        for module in imports:
+            _import(module)
         code = _dispatch(args, as_json)
         sys.stdout.flush()
         return code
@@ -77,6 +80,37 @@ def entry() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _split_imports(args: list[str]) -> tuple[list[str], list[str]]:
+    """The command line without its ``--import MODULE``, and the modules.
+
+    Only what somebody typed is ever imported: a name read from a file is not.
+    """
+    rest: list[str] = []
+    modules: list[str] = []
+    words = iter(args)
+    for word in words:
+        name, equals, given = word.partition("=")
+        if name != "--import":
+            rest.append(word)
+            continue
+        module = given if equals else next(words, "")
+        if not module or module.startswith("-"):
+            raise UserError("--import needs a module", got=module or "nothing", fix="write --import MODULE")
+        modules.append(module)
+    return rest, modules
+
+
+def _import(module: str) -> None:
+    """Run a module of the user's, which registers environments; the present folder counts as a place to look."""
+    sys.path.append(os.getcwd())  # for good: an environment may be loaded only when it is made
+    try:
+        import_module(module.removesuffix(".py"))
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        fix = "give the name of a module in this folder or of an installed package"
+        raise UserError(f"cannot import {module}", got=said, fix=fix) from error
 
 
 def _dispatch(args: list[str], as_json: bool) -> int:
@@ -123,7 +157,8 @@ def _help() -> str:
             *lines,
             "",
             "WHO is a run (a name below runs/ or runs/baselines/, or a path), expert, or random.",
-            "Every verb takes --help, --json (the last line of stdout is one JSON object) and --debug (tracebacks).",
+            "Every verb takes --help, --json (the last line of stdout is one JSON object), --debug (tracebacks), and",
+            "--import MODULE (a module of yours that registers environments with Gymnasium).",
             "Begin with: drivetrain train ppo racing --stop-at 900",
         ]
     )

@@ -44,7 +44,7 @@ def needed_memory(config: Mapping[str, Any], observations: Box) -> int:
 
 def _whatever(config: Mapping[str, Any]) -> int:
     """Bytes of cars and tracks."""
-    return int(config["num_envs"] * CAR + config["num_tracks"] * TRACK)
+    return int(config["num_envs"] * CAR + config.get("num_tracks", 0) * TRACK)
 
 
 def free_memory(device: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drivetrain.agents.agent import load_policy
+from drivetrain.agents.build import load_policy
 from drivetrain.agents.insight import Insight, insight
 from drivetrain.envs.actions import MACRO_STEER, action_space
 from drivetrain.envs.panel import Axis, Choice, Mind

@@ -6,10 +6,11 @@ Order of precedence: defaults, preset, file, flags. Wrong input is a ``UserError
 
 from __future__ import annotations
 
+import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -40,19 +41,10 @@ class Spec(Generic[MODEL]):
     summary: str
     positionals: tuple[str, ...] = ()  # names of the words that must stand there
     many: str | None = None  # name of the words of which there may be any number
-    preset: Mapping[str, object] = field(default_factory=dict)
-    variants: Mapping[tuple[str, str], Mapping[str, object]] = field(default_factory=dict)  # more where a field is this
+    preset: Callable[[Mapping[str, object]], dict[str, Any]] = lambda _asked: {}  # from what was asked for
     config: bool = False  # takes --config FILE
     file_extras: tuple[str, ...] = ()  # keys a file may hold beside the fields; handed back, not validated
     unbuilt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # field: values not built yet; () = the flag
-
-    def preset_for(self, asked: Mapping[str, object]) -> dict[str, object]:
-        """The preset where these fields were asked for."""
-        found = dict(self.preset)
-        for (name, value), more in self.variants.items():
-            if asked.get(name, self.preset.get(name)) == value:
-                found |= more
-        return found
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def parse(spec: Spec[MODEL], argv: Sequence[str]) -> Parsed[MODEL]:
             values[key], source[key] = value, "file"
     values |= flags
     source |= dict.fromkeys(flags, "flag")
-    preset = spec.preset_for(values)
+    preset = spec.preset(values)
     values = preset | values
     source = dict.fromkeys(spec.model.model_fields, "default") | dict.fromkeys(preset, "preset") | source
     return Parsed(_validate(spec, values, source, config_file), words, source, extras)
@@ -219,6 +211,8 @@ def _convert(info: FieldInfo, value: object, where: str) -> object:
         return value
     if value == "none" and optional and value not in (choices_of(info) or ()):
         return None
+    if kind == "map":
+        return _as_map(value, where)
     if kind.startswith("list"):
         parts = [part.strip() for part in value.split(",") if part.strip()]
         return tuple(_convert_text(kind[5:], part, where) for part in parts)
@@ -239,6 +233,27 @@ def _convert_text(kind: str, text: str, where: str) -> object:
             raise UserError(f"{where} must be a finite number", got=text)
         return number
     return text
+
+
+def _as_map(text: str, where: str) -> dict[str, Any]:
+    """`{"a": 1}`, or the same as a=1,b=text."""
+    fix = f"write {where} a=1,b=text, or a JSON object in quotes"
+    if text.lstrip().startswith("{"):
+        try:
+            return dict(json.loads(text))
+        except (ValueError, RecursionError):
+            raise UserError(f"{where} is no JSON object", got=text, fix=fix) from None
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise UserError(f"{where} holds no NAME=VALUE", got=text, fix=fix)
+    return {name.strip(): _json_or_text(value.strip()) for name, _, value in pairs}
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _as_int(text: str, where: str) -> int:
@@ -345,6 +360,8 @@ def kind_of(info: FieldInfo) -> tuple[str, bool]:
     if origin in (tuple, list):
         element = typing.get_args(annotation)[0]
         return f"list:{element.__name__}", optional
+    if origin is dict:
+        return "map", optional
     names = {bool: "bool", int: "int", float: "float"}
     return names.get(typing.cast(type, annotation), "str"), optional
 

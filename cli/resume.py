@@ -59,7 +59,7 @@ def main(argv: list[str]) -> Result:
 
 def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     """The session as its checkpoint left it, and whether it had reached its target and nothing more is asked for."""
-    from drivetrain.agents.agent import load_weights
+    from drivetrain.agents.build import load_weights
     from drivetrain.agents.checkpoint import choose_checkpoint, load_trainer
     from drivetrain.device import choose_device, set_threads
     from drivetrain.learner import build_learner
@@ -78,7 +78,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     device = choose_device(part_of(options, RunOptions).device)
     threads = set_threads(part_of(options, RunOptions).threads)
     options = options.model_copy(update={"device": device, "threads": threads})
-    learner = build_learner(options)
+    learner = build_learner(algo, env, options)
     load_weights(learner.agent.policy, chosen.path)
     tensors, values = load_trainer(chosen.path)
     learner.agent.load_trainer_state(tensors, values["agent"])
@@ -87,7 +87,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     if state.reached and not ended:  # a target that was reached does not stop the run a second time
         options, state.reached = options.model_copy(update={"stop_at": asked.stop_at}), False
     settings = part_of(options, RunOptions)
-    plan = make_plan(settings)
+    plan = make_plan(settings, env)
     write_config(run, algo, env, options)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
     try:

@@ -67,6 +67,8 @@ class Plan:
     checkpoint_every: int | None = None
     video_every: int | None = None
     retry_after: int = 0  # steps from a validation whose first set missed `stop_at` to the next
+    judge: str = ""  # flags of `evaluate` that score the run elsewhere than where it learned
+    threshold: float | None = None  # score below which a validation episode counts as failed
 
 
 @dataclass
@@ -244,8 +246,7 @@ class Session:
             "eval/min": scores.min,
             "eval/p10": scores.p10,
             "eval/sd": scores.sd,
-            "eval/failures": scores.failures(),
-        }
+        } | ({} if self.plan.threshold is None else {"eval/failures": scores.failures(self.plan.threshold)})
         return dict(self.validation)
 
     def _owes_a_score(self) -> bool:
@@ -327,7 +328,7 @@ class Session:
         score = f", validation {state.score:.1f}" if state.score is not None else ""
         line = f"{status}: {self.agent.steps:,} steps in {state.seconds:.1f} s{score}; everything is in {self.run.path}"
         if status in ("done", "reached"):
-            score_it = f"drivetrain evaluate {name} --env CarRacing-v3"
+            score_it = f"drivetrain evaluate {name}{self.plan.judge}"
             return f"{line}\nsee it drive: drivetrain watch {name}\nscore it: {score_it}"
         return f"{line}\ngo on: drivetrain resume {name}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, create_model
@@ -12,24 +13,21 @@ from drivetrain.options import Options, Parsed, Spec, flag, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
 from drivetrain.stopping import StopRequest
+from drivetrain.tasks import environment, task_models
 from drivetrain.trackers import LocalMirror
 
 if TYPE_CHECKING:
     from drivetrain.session import Plan, Session
 
-__all__ = ["RunOptions", "TaskOptions", "main", "make_plan", "part_of", "task_words", "train_spec", "write_config"]
+__all__ = ["RunOptions", "main", "make_plan", "part_of", "task_words", "train_spec", "write_config"]
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 
-ALGORITHMS, ALGORITHMS_NOT_BUILT = ("ppo",), ("dqn",)
-ENVIRONMENTS = {"racing": "racing", "drivetrain/Racing-v0": "racing"}
 # options and values that are not built yet; () = the whole option
 UNBUILT: dict[str, tuple[str, ...]] = {
     "core": ("gru", "lstm", "transformer"),
     "backend": ("sb3",),
     "track": ("wandb", "offline"),
-    "env_args": (),
-    "import": (),
 }
 # (option, its values): options that mean something only then
 ONLY_WITH: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
@@ -41,51 +39,28 @@ RETRY_AFTER = 100_000  # steps; training takes longer than a validation in betwe
 RECORDED = ("version", "algo", "env")  # keys of config.json that are no options; --config takes such a file
 
 
-class TaskOptions(Options):
-    """What the driver sees, does and is scored by"""
-
-    obs: Literal["state", "lidar", "pixels"] = Field(
-        "state", description="what the driver sees: the car's state and the road ahead, beams, or pictures"
-    )
-    actions: Literal["continuous", "pedals", "discrete", "macro"] = Field(
-        "continuous", description="what it can do: three controls, steer and pedals, 5 choices, or 15 choices"
-    )
-    frame_skip: int = Field(1, ge=1, le=100, description="frames an action is held for, 0.02 s each")
-    lap_rule: Literal["all", "percent"] = Field("all", description="tiles a finished lap needs: all, or 95 percent")
-    picture: Literal["rgb", "grey", "palette"] = Field(
-        "rgb", description="of pixels: three colours, brightness, or numbers of colours"
-    )
-    picture_size: Literal[64, 84, 96] = Field(96, description="of pixels: columns of a picture, px")
-    crop: bool = Field(False, description="of pixels: leave out the rows of indicators")
-    frame_stack: int = Field(1, ge=1, le=16, description="of pixels: pictures in an observation, a decision apart")
-    indicators: Literal["original", "random"] = Field(
-        "original", description="of pixels: random = the score is written in another way in every episode"
-    )
-    domain_randomize: bool = Field(False, description="of pixels: other colours in every training episode")
-    beams: int = Field(19, ge=1, le=256, description="of lidar: number of beams")
-    beam_range: float = Field(40.0, gt=0, description="of lidar: how far a beam reaches, u")
-
-
 class RunOptions(Options):
     """The run"""
 
-    steps: int = Field(20_000_000, ge=1, description="length of the training: decisions, all cars together")
-    stop_at: float | None = Field(None, description="end early, once this mean score holds on two sets of 100 tracks")
-    seed: int = Field(0, ge=0, le=10**12, description="of weights, tracks and exploration")
+    steps: int = Field(20_000_000, ge=1, description="length of the training: decisions, all environments together")
+    stop_at: float | None = Field(None, description="end early, once this mean score holds on two sets of 100 episodes")
+    seed: int = Field(0, ge=0, le=10**12, description="of weights, environments and exploration")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; none = one per core")
     name: str | None = Field(None, description="name of the run in runs/, or a path; none = made from the time")
     init_from: str | None = Field(None, description="run whose weights to begin with")
     eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
     checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
-    video_every: int | None = Field(None, ge=1, description="steps between films of a validation lap; none = no films")
+    video_every: int | None = Field(
+        None, ge=1, description="steps between films of a lap of validation; none = no films"
+    )
     track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
     core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
     backend: Literal["native"] = Field("native", json_schema_extra={"hidden": True})
 
 
 def main(argv: list[str]) -> Result:
-    """Train a driver."""
+    """Train an agent."""
     if not argv or argv[0] in ("--help", "-h"):
         argv = ["ppo", "racing", "--help"] if argv else []
     algo, env = task_words(argv)
@@ -97,7 +72,7 @@ def main(argv: list[str]) -> Result:
     check_new_name(run_options.name, typed)
     if run_options.init_from is not None:
         _check_source(parsed, run_options.init_from)
-    run = create_run(run_options.name, f"{algo}-{env}-{run_options.seed}", typed)
+    run = create_run(run_options.name, f"{algo}-{env.replace('/', '-')}-{run_options.seed}", typed)
     mirror = LocalMirror(run.path)  # first of all: it loads its libraries while this process loads torch
     with StopRequest() as stop:
         try:
@@ -111,15 +86,19 @@ def main(argv: list[str]) -> Result:
 
 def train_spec(algo: str, env: str) -> Spec[Any]:
     """The options of ``train ALGO ENV``: the run, the task, and every field of the algorithm's config."""
-    from drivetrain.agents.config import PICTURE_PRESETS, PRESETS, PPOConfig
+    from drivetrain.agents.config import PPOConfig
+    from drivetrain.agents.dqn_config import DQNConfig
+    from drivetrain.agents.presets import preset, reached
 
-    model = create_model("TrainOptions", __base__=(RunOptions, TaskOptions, PPOConfig))
+    config = DQNConfig if algo == "dqn" else PPOConfig
+    model = create_model("TrainOptions", __base__=(RunOptions, *task_models(env), config))
+    measured = reached(algo, env)
     return Spec(
         model,
         f"drivetrain train {algo} {env}",
-        f"Train a driver with {algo.upper()} on {env}; everything about it goes to a folder below runs/.",
-        preset=PRESETS.get((algo, env), {}),
-        variants={("obs", "pixels"): PICTURE_PRESETS.get((algo, env), {})},
+        f"Train an agent with {algo.upper()} on {env}; everything about it goes to a folder below runs/. "
+        + (f"The defaults reach {measured}." if measured else "There is no preset for this environment."),
+        preset=partial(preset, algo, env),
         config=True,
         file_extras=RECORDED,
         unbuilt=UNBUILT,
@@ -131,12 +110,15 @@ def part_of(options: BaseModel, model: type[MODEL]) -> MODEL:
     return model(**{name: getattr(options, name) for name in model.model_fields})
 
 
-def make_plan(settings: RunOptions) -> Plan:
+def make_plan(settings: RunOptions, env: str) -> Plan:
     """When to validate, store and stop."""
+    from drivetrain.agents.config import ORIGINAL, RACING
+    from drivetrain.agents.worlds import threshold_of
     from drivetrain.session import Plan
 
     every = (settings.eval_every, settings.checkpoint_every, settings.video_every)
-    return Plan(settings.steps, settings.stop_at, *every, retry_after=RETRY_AFTER)
+    judge = f" --env {ORIGINAL}" if env == RACING else ""
+    return Plan(settings.steps, settings.stop_at, *every, RETRY_AFTER, judge, threshold_of(env))
 
 
 def write_config(run: RunDir, algo: str, env: str, options: BaseModel) -> None:
@@ -153,23 +135,12 @@ def task_words(argv: list[str]) -> tuple[str, str]:
         got = " ".join(argv[:2]) or "nothing"
         raise UserError("ALGO ENV come first", got=got, fix="write `drivetrain train ppo racing [options]`")
     algo, env = argv[0], argv[1]
-    if algo in ALGORITHMS_NOT_BUILT:
-        raise UserError(f"train {algo} is not built yet", got=algo, allowed=ALGORITHMS)
+    from drivetrain.agents.config import ALGORITHMS
+
     if algo not in ALGORITHMS:
         near = nearest(algo, ALGORITHMS)
         raise UserError("unknown algorithm", got=algo, allowed=ALGORITHMS, fix=f"did you mean {near or 'ppo'}?")
-    if env not in ENVIRONMENTS:
-        raise _unknown_environment(env)
-    return algo, ENVIRONMENTS[env]
-
-
-def _unknown_environment(env: str) -> UserError:
-    from gymnasium.envs.registration import registry
-
-    if env in registry:
-        return UserError(f"training on {env} is not built yet", got=env, allowed=("racing",), fix="train on racing")
-    near = nearest(env, [*ENVIRONMENTS, *registry])
-    return UserError("unknown environment", got=env, allowed=("racing",), fix=f"did you mean {near or 'racing'}?")
+    return algo, environment(env)
 
 
 def _check_record(extras: Mapping[str, object], algo: str, env: str) -> None:
@@ -182,9 +153,9 @@ def _check_record(extras: Mapping[str, object], algo: str, env: str) -> None:
 def _check_use(parsed: Parsed[Any]) -> None:
     """Refuse options typed in vain."""
     for (chooser, values), names in ONLY_WITH.items():
-        chosen = getattr(parsed.options, chooser)
+        chosen = getattr(parsed.options, chooser, None)
         for name in names:
-            if parsed.source[name] == "flag" and chosen not in values:
+            if chosen is not None and parsed.source.get(name) == "flag" and chosen not in values:
                 what = f"{flag(name)} is of no use with {flag(chooser)} {chosen}"
                 raise UserError(what, fix=f"leave it out, or take {flag(chooser)} {' or '.join(values)}")
 
@@ -212,12 +183,12 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     options = options.model_copy(update={"device": device, "threads": threads})
     write_config(run, algo, env, options)
     run.write_json("code.json", code_record(device, threads, argv))
-    learner = build_learner(options)
+    learner = build_learner(algo, env, options)
     stop.check()
     settings = part_of(options, RunOptions)
     if settings.init_from is not None:
         begin_from(learner.agent, settings.init_from)
-    plan = make_plan(settings)
+    plan = make_plan(settings, env)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
     try:
         return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)

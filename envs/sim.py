@@ -58,6 +58,8 @@ class SimConfig:
     """u, how far a beam reaches"""
     gap_cost: float = 0.0
     """training pay: what a gap in the row of touched tiles costs, and a lap given up; 0 pays as CarRacing-v3 does"""
+    gap_cost_start: float | None = None
+    """training: what gap_cost begins with where that is less (see Sim.schedule); None = no rise"""
     patience: int = 0
     """training: frames without a new tile after which an episode ends as hopeless; 0 = never"""
 
@@ -82,6 +84,8 @@ class SimConfig:
             raise UserError("patience is negative", got=self.patience, allowed="0 (never) or more")
         if not 0.0 <= self.gap_cost < math.inf:
             raise UserError("gap_cost is no cost", got=self.gap_cost, allowed="0 (as in CarRacing-v3) or more")
+        if self.gap_cost_start is not None and not 0.0 < self.gap_cost_start < math.inf:
+            raise UserError("gap_cost_start is no cost", got=self.gap_cost_start, allowed="more than 0")
 
     def _check_sight(self) -> None:
         if self.frame_stack < 1:
@@ -126,6 +130,10 @@ class Outcome:
     def done(self) -> Tensor:
         """[B] bool: an episode ended."""
         return self.terminated | self.truncated
+
+    @property
+    def valid(self) -> None:
+        """Every row is a transition."""
 
 
 def decide(
@@ -204,6 +212,7 @@ class Sim:
         if num_envs < 1:
             raise UserError("num_envs is too small", got=num_envs, allowed="1 or more")
         self.tracks, self.num_envs, self.config, self.seed = tracks, num_envs, config or SimConfig(), seed
+        self.full_gap_cost = self.config.gap_cost
         self.device = tracks.device
         self.single_observation_space: Box = observation_space(self.config)
         self.single_action_space: Box | Discrete = action_space(self.config.actions)
@@ -235,6 +244,18 @@ class Sim:
         limit = torch.tensor(RULES.time_limit, device=generator.device)
         used = torch.rand(self.num_envs, generator=generator, device=generator.device) * limit
         self.state.frames.copy_(used.long())
+
+    def schedule(self, share: float) -> None:
+        """Sets what gaps cost when this share of a training (0 to 1) is done.
+
+        With a gap_cost_start the cost rises from there until half of the training is done: to drive fast is learned
+        first, to leave nothing out second.
+        """
+        if self.config.gap_cost_start is None:
+            return
+        start = min(self.config.gap_cost_start, self.full_gap_cost)
+        left = max(0.0, 1.0 - 2.0 * share)
+        self.charge(self.full_gap_cost + (start - self.full_gap_cost) * left)
 
     def charge(self, gap_cost: float) -> None:
         """From now on, gaps cost so much in training (see SimConfig)."""

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from drivetrain.agents import PPO, load
-from drivetrain.agents.agent import TASK, Settings
-from drivetrain.agents.config import PPOConfig, task_in
+from drivetrain.agents.config import TASK, PPOConfig, RacingTraining, task_in
+from drivetrain.agents.dqn_config import DQNConfig
 from drivetrain.agents.evaluate import play_twin
+from drivetrain.agents.settings import DQNSettings, PPOSettings, TaskSettings
+from drivetrain.agents.worlds import GYM_TASK
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.sim import SimConfig
 from drivetrain.envs.task import sim_config, task_of
@@ -55,7 +57,10 @@ def test_stable_baselines3_evaluates_our_agents(agent):
 
 
 def test_settings_name_exactly_the_task_and_the_config():
-    assert set(Settings.__annotations__) == set(TASK) | set(PPOConfig.model_fields)
+    task = set(TASK) | set(RacingTraining.model_fields) | set(GYM_TASK)
+    assert set(TaskSettings.__annotations__) == task
+    assert set(PPOSettings.__annotations__) == task | set(PPOConfig.model_fields)
+    assert set(DQNSettings.__annotations__) == task | set(DQNConfig.model_fields)
 
 
 @pytest.mark.parametrize("obs", [np.zeros(7), np.full(43, np.nan), np.zeros((2, 2, 43))])
@@ -74,8 +79,8 @@ def test_a_wrong_setting_is_named(wrong, said):
 
 
 def test_an_unknown_environment_names_the_nearest():
-    with pytest.raises(UserError, match="did you mean racing"):
-        PPO("racin")
+    with pytest.raises(UserError, match="did you mean CartPole-v1"):
+        PPO("CartPol-v1")
 
 
 def test_a_seed_below_zero_whose_tracks_would_be_those_of_validation_is_refused():
@@ -140,7 +145,7 @@ def test_a_shipped_driver_scores_what_its_table_says(name):
 
 
 def test_the_task_has_the_same_defaults_wherever_it_is_named():
-    from drivetrain.train import TaskOptions
+    from drivetrain.tasks import TaskOptions
 
     assert dict(task_of(SimConfig())) == TASK == TaskOptions().model_dump()
 

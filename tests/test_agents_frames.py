@@ -98,8 +98,8 @@ class Flicker:
     def scatter(self, generator):
         self.time = torch.randint(0, 5, (self.num_envs,), generator=self.generator)
 
-    def charge(self, gap_cost):
-        self.charged = gap_cost
+    def schedule(self, share):
+        self.share = share
 
     def step(self, action):
         self.time += 1

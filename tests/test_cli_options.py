@@ -24,6 +24,7 @@ class Learning(Options):
     stop_at: float | None = Field(None, description="score to end at")
     name: str | None = Field(None, description="name of the run")
     core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
+    env_args: dict[str, Any] = Field({}, description="arguments for the environment")
 
 
 SPEC: Spec[Any] = Spec(
@@ -32,7 +33,7 @@ SPEC: Spec[Any] = Spec(
     "Train.",
     positionals=("env",),
     config=True,
-    preset={"num_envs": 512, "actions": "macro"},
+    preset=lambda _asked: {"num_envs": 512, "actions": "macro"},
     file_extras=("algo",),
     unbuilt={"core": ("gru",), "video_every": (), "actions": ("levers",)},
 )
@@ -49,6 +50,16 @@ def complaint(*argv: str) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
+
+
+@pytest.mark.parametrize("text", ["gravity=-5,wind=true,name=calm", '{"gravity": -5, "wind": true, "name": "calm"}'])
+def test_a_map_is_written_as_pairs_or_as_json(text: str) -> None:
+    assert options("--env-args", text).env_args == {"gravity": -5, "wind": True, "name": "calm"}
+
+
+@pytest.mark.parametrize("text", ["gravity", "=3", "{gravity: 3", "[1]"])
+def test_what_is_no_map_is_refused_and_told_how_to_write_one(text: str) -> None:
+    assert "a=1,b=text" in complaint("racing", "--env-args", text)
 
 
 def test_flags_are_the_fields_in_kebab_case() -> None:

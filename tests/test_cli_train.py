@@ -192,9 +192,9 @@ def test_a_signal_while_a_run_is_loaded_ends_it_as_any_other_interrupt(
     call(capsys, "train", "ppo", "racing", *TINY, "--steps", "64", "--eval-every", "none", "--name", "r")
     build = learner.build_learner
 
-    def interrupted(options: Any) -> Any:
+    def interrupted(*options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
-        return build(options)
+        return build(*options)
 
     monkeypatch.setattr(learner, "build_learner", interrupted)
     noted.is_closed = False
@@ -264,7 +264,7 @@ def test_a_reached_target_ends_a_run_until_more_is_asked_for(
     def fine(*args: Any) -> Scores:
         return Scores((1, 2), (500.0, 500.0), (9, 9), 0.0)
 
-    monkeypatch.setattr("drivetrain.learner.play_twin", fine)
+    monkeypatch.setattr("drivetrain.learner.play", fine)
     monkeypatch.setattr(session, "VALIDATION_EPISODES", 2)
     argv = ["train", "ppo", "racing", *TINY, "--name", "r", "--stop-at", "-1000", "--steps", "5000"]
     reached = call(capsys, *argv)
@@ -329,18 +329,19 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
     ("argv", "code", "words"),
     [
         ([], 2, ["ALGO ENV", "drivetrain train ppo racing"]),
-        (["pop", "racing"], 2, ["unknown algorithm", "got pop", "allowed ppo", "did you mean ppo"]),
-        (["dqn", "racing"], 2, ["train dqn is not built yet"]),
+        (["pop", "racing"], 2, ["unknown algorithm", "got pop", "allowed ppo, dqn", "did you mean ppo"]),
+        (["dqn", "Pendulum-v1"], 2, ["Discrete", "ppo"]),
         (["ppo", "racign"], 2, ["unknown environment", "got racign", "did you mean racing"]),
-        (["ppo", "CartPole-v1"], 2, ["not built yet", "allowed racing"]),
+        (["ppo", "CartPol-v1"], 2, ["unknown environment", "did you mean CartPole-v1"]),
+        (["ppo", "NoSuchPackage/World-v0"], 2, ["unknown environment", "--import MODULE"]),
         (["ppo", "racing", "--num-env", "3"], 2, ["did you mean --num-envs"]),
         (["ppo", "racing", "--num-envs", "zero"], 2, ["--num-envs must be a whole number"]),
         (["ppo", "racing", "--num-minibatches", "7"], 2, ["num_minibatches=7 must divide"]),
         (["ppo", "racing", "--hidden", "64,-5"], 2, ["--hidden: every layer needs 1 unit or more"]),
         (["ppo", "racing", "--hidden", "0"], 2, ["--hidden: every layer needs 1 unit or more"]),
         (["ppo", "racing", "--obs", "pixel"], 2, ["allowed state, lidar, pixels", "did you mean pixels"]),
-        (["ppo", "racing", "--obs", "pixels", "--encoder", "mlp"], 2, ["the encoder mlp does not read pixels"]),
-        (["ppo", "racing", "--encoder", "cnn"], 2, ["the encoder cnn does not read state", "take --encoder mlp"]),
+        (["ppo", "racing", "--obs", "pixels", "--encoder", "mlp"], 2, ["the encoder mlp does not read pictures"]),
+        (["ppo", "racing", "--encoder", "cnn"], 2, ["the encoder cnn does not read numbers", "take --encoder mlp"]),
         (["ppo", "racing", "--frame-stack", "3"], 2, ["--frame-stack is of no use with --obs state", "--obs pixels"]),
         (["ppo", "racing", "--crop"], 2, ["--crop is of no use with --obs state"]),
         (["ppo", "racing", "--obs", "pixels", "--beams", "5"], 2, ["--beams is of no use with --obs pixels"]),
@@ -357,8 +358,10 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--core", "gru"], 2, ["not built yet"]),
         (["ppo", "racing", "--backend", "sb3"], 2, ["not built yet"]),
         (["ppo", "racing", "--track", "wandb"], 2, ["not built yet"]),
-        (["ppo", "racing", "--env-args", "x"], 2, ["not built yet"]),
-        (["ppo", "racing", "--import", "os"], 2, ["--import is not built yet"]),
+        (["ppo", "racing", "--env-args", "x=1"], 2, ["unknown option", "--env-args"]),
+        (["ppo", "CartPole-v1", "--env-args", "x"], 2, ["--env-args holds no NAME=VALUE"]),
+        (["ppo", "racing", "--import", "no_such_module"], 2, ["cannot import no_such_module", "No module named"]),
+        (["ppo", "racing", "--import"], 2, ["--import needs a module"]),
         (["ppo", "racing", "--device", "tpu"], 2, ["allowed auto, cpu, cuda"]),
         (["ppo", "racing", "--init-from", "nobody"], 2, ["no such run", "got nobody"]),
         (["ppo", "racing", "--name", "expert"], 2, ["unsuitable run name"]),
@@ -404,7 +407,7 @@ def test_an_existing_run_is_refused_and_kept(capsys: pytest.CaptureFixture[str])
     [
         (["evaluate", "nobody"], ["no such run"]),
         (["evaluate", "expert", "--env", "CarRacing"], ["unknown environment", "CarRacing-v3"]),
-        (["evaluate", "expert", "--env", "CartPole-v1"], ["other spaces", "allowed racing, CarRacing-v3"]),
+        (["evaluate", "expert", "--env", "CartPole-v1"], ["the expert cannot play CartPole-v1", "allowed racing, CarRacing-v3"]),
         (["evaluate", "expert", "--actions", "macro"], ["the expert cannot drive"]),
         (["evaluate", "random", "--episodes", "0"], ["--episodes"]),
         (["evaluate", "random", "--csv", "/proc/x/y.csv"], ["cannot write"]),

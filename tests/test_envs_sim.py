@@ -189,6 +189,18 @@ def test_gaps_are_runs_of_untouched_tiles_clearly_behind_the_car():
 
 
 @pytest.mark.golden
+def test_the_cost_of_a_gap_rises_over_the_first_half_of_a_training_if_asked_to(tracks):
+    # from 100 half way to 300 at a quarter of the training; a cost below the first one stays as it is
+    for cost, wanted in ((300.0, [100.0, 200.0, 300.0, 300.0]), (50.0, [50.0] * 4), (0.0, [0.0] * 4)):
+        sim = Sim(tracks, 1, SimConfig(gap_cost=cost, gap_cost_start=100.0))
+        found = []
+        for share in (0.0, 0.25, 0.5, 0.75):
+            sim.schedule(share)
+            found.append(sim.config.gap_cost)
+        assert found == wanted
+
+
+@pytest.mark.golden
 @pytest.mark.parametrize("fast", [True, False], ids=["kernel", "torch"])
 def test_a_gap_costs_its_price_once_and_is_refunded_when_it_is_closed(tracks, fast):
     # tiles 0 … 9 are touched but for 2 and 3; the car stands on tile 10: one gap, price 50, and one new tile
