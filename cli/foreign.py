@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from drivetrain.envs.errors import UserError, nearest
+from drivetrain.envs.errors import UserError
+from drivetrain.envs.guard import FAULT, RESET_FAULT
+from drivetrain.envs.gym_ids import find_spec
+from drivetrain.envs.lanes import lane_seed
 from drivetrain.scenes import ORIGINAL, RACING, titles_of
 
 if TYPE_CHECKING:
     from drivetrain.drivers import Driver
+    from drivetrain.envs.gym_task import GymTask
 
 __all__ = ["GymScene", "check_environment"]
 
@@ -39,7 +44,7 @@ def check_environment(name: str) -> str:
         return RACING
     if name == ORIGINAL:
         return name
-    modes = _render_modes(_spec(name))
+    modes = _render_modes(find_spec(name, (RACING,)))
     if modes is not None and "rgb_array" not in modes:
         got = ", ".join(map(str, modes)) or "no render modes"
         raise UserError(f"the environment {name} cannot be rendered", got=got, allowed="one with rgb_array")
@@ -60,9 +65,10 @@ class GymScene:
 
     def __init__(self, name: str, driver: Driver) -> None:
         self._name = name
-        self._env = _make(name)
+        task = _task(driver, name)
+        self._env = _make(task)
         try:
-            self._act = _actions_of(driver, name, self._env)
+            self._begin, self._act = _actions_of(driver, task, self._env)
             self._drawn = self._probe()
         except BaseException:
             self.close()
@@ -79,13 +85,18 @@ class GymScene:
     def play(self, seed: int) -> Iterator[None]:
         """Plays the episode of a seed; stops after each step."""
         env = self._env
-        obs, _ = self._safely(lambda: env.reset(seed=seed))
+        obs, info = self._safely(lambda: env.reset(seed=lane_seed(seed)))
+        if RESET_FAULT in info:
+            raise UserError(f"the environment {self._name} failed", got=info[RESET_FAULT], code=EXIT_ENVIRONMENT)
         env.action_space.seed(seed % 2**32)
+        self._begin()
         self.score, self.frames = 0.0, 0
         done = False
         while not done and self.frames < LONGEST:
             action = self._act(obs)
-            obs, reward, terminated, truncated, _ = self._safely(partial(env.step, action))
+            obs, reward, terminated, truncated, info = self._safely(partial(env.step, action))
+            if FAULT in info:
+                raise UserError(f"the environment {self._name} failed", got=info[FAULT], code=EXIT_ENVIRONMENT)
             self.score += float(reward)
             self.frames += 1
             done = terminated or truncated
@@ -118,18 +129,6 @@ class GymScene:
             raise UserError(what, got=_said(error), code=EXIT_ENVIRONMENT) from error
 
 
-def _spec(name: str) -> EnvSpec:
-    try:
-        return gymnasium.spec(name)
-    except Exception as error:
-        known = [RACING, *registry]
-        family = name.rpartition("-v")[0] or name
-        versions = sorted(x for x in known if x.rpartition("-v")[0] == family)
-        near = versions[-1] if versions else nearest(name, known)
-        fix = f"did you mean {near}?" if near else "name a Gymnasium environment, such as CartPole-v1"
-        raise UserError("unknown environment", got=name, fix=fix) from error
-
-
 def _render_modes(spec: EnvSpec) -> list[str] | None:
     """What the class behind an id says it can render; None where it does not say."""
     try:
@@ -141,32 +140,44 @@ def _render_modes(spec: EnvSpec) -> list[str] | None:
         return None
 
 
-def _make(name: str) -> gymnasium.Env[Any, Any]:
+def _task(driver: Driver, name: str) -> GymTask:
+    """The environment as the driver knows it, and drawn."""
+    from drivetrain.agents.worlds import gym_task
+
+    task = gym_task(name, driver.record if driver.env == name else {})
+    return replace(task, env_args={**task.env_args, "render_mode": "rgb_array"})
+
+
+def _make(task: GymTask) -> gymnasium.Env[Any, Any]:
+    from drivetrain.envs.preprocess import LaneMaker
+
     try:
-        return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+        return LaneMaker(find_spec(task.env), task, training=False)()
     except Exception as error:
-        raise UserError(f"the environment {name} cannot be made here", got=_said(error)) from error
+        raise UserError(f"the environment {task.env} cannot be made here", got=_said(error)) from error
 
 
-def _actions_of(driver: Driver, name: str, env: gymnasium.Env[Any, Any]) -> Callable[[Any], Any]:
-    """From an observation to an action."""
+def _actions_of(
+    driver: Driver, task: GymTask, env: gymnasium.Env[Any, Any]
+) -> tuple[Callable[[], None], Callable[[Any], Any]]:
+    """What to do at the begin of an episode, and from an observation to an action."""
     if driver.key == "random":
-        return lambda _obs: env.action_space.sample()
+        return lambda: None, lambda _obs: env.action_space.sample()
+    name = task.env
     if driver.key == "expert":
         raise UserError(f"the expert cannot play {name}", allowed=f"{RACING}, {ORIGINAL}", fix="take random, or a run")
-    from drivetrain.agents import load
-    from drivetrain.envs.actions import action_space
-    from drivetrain.envs.sight import observation_space
+    from drivetrain.agents.worlds import spaces_of
+    from drivetrain.envs.reader import Reader
+    from drivetrain.learner import load_policy_of
 
-    spaces = observation_space(driver.sim_config), action_space(driver.sim_config.actions)
-    there = env.observation_space, env.action_space
-    for what, ours, theirs in zip(("observations", "actions"), spaces, there, strict=True):
-        if ours != theirs:
-            what, fix = f"the {what} of {driver.name} are not those of {name}", f"take --env {RACING} or {ORIGINAL}"
-            raise UserError(what, got=_short(ours), allowed=_short(theirs), fix=fix)
-    checkpoint = Path(driver.key)
-    agent = load(checkpoint.parent.parent, str(driver.step))
-    return lambda obs: agent.predict(obs, deterministic=True)[0]
+    if driver.env != name:
+        pairs = zip(spaces_of(driver.env, driver.record), spaces_of(name, {}), strict=True)
+        for what, (ours, theirs) in zip(("observations", "actions"), pairs, strict=True):
+            if ours != theirs:
+                what, fix = f"the {what} of {driver.name} are not those of {name}", f"take --env {driver.env}"
+                raise UserError(what, got=_short(ours), allowed=_short(theirs), fix=fix)
+    policy, reader = load_policy_of(Path(driver.key)), Reader(env, task)
+    return reader.begin, lambda obs: reader.action(policy.act(reader.read(obs)))
 
 
 def _as_picture(drawn: object) -> np.ndarray:

@@ -109,8 +109,8 @@ def test_our_two_worlds_are_known_by_name(name, found):
         ("Counting-v7", "unknown environment; got Counting-v7; did you mean Counting-v3?"),
         ("Counting", "unknown environment; got Counting; did you mean Counting-v3?"),
         ("racin", "unknown environment; got racin; did you mean racing?"),
-        ("zzzzzzzz", "such as CartPole-v1"),
-        ("", "unknown environment"),
+        ("zzzzzzzz", "--import MODULE"),
+        ("", "no id of an environment"),
         ("Blind-v0", "the environment Blind-v0 cannot be rendered; got ansi; allowed one with rgb_array"),
     ],
 )
@@ -158,6 +158,22 @@ def test_a_run_plays_wherever_its_spaces_are_found():
         pass
     # it is our own environment under a foreign name
     assert scene.score == pytest.approx(play_twin(driver.actor(), [3], task).mean, abs=1e-3)
+
+
+def test_a_run_on_an_environment_is_filmed_there_and_scores_what_it_scores_in_a_batch(tmp_path):
+    from drivetrain.agents import PPO
+    from drivetrain.agents.worlds import play
+
+    agent = PPO("CartPole-v1", num_envs=4, num_steps=8, num_minibatches=1, hidden=(8,), device="cpu").learn(32)
+    agent.save(tmp_path / "run")
+    driver = find_driver(str(tmp_path / "run"))
+    assert driver.env == "CartPole-v1"
+    scene = GymScene("CartPole-v1", driver)
+    for _ in scene.play(3):
+        pass
+    assert scene.picture().shape == (400, 600, 3)
+    assert scene.score == play("CartPole-v1", driver.record, agent.policy, [3], "cpu").mean
+    scene.close()
 
 
 def test_drivers_that_do_not_fit_are_refused():
