@@ -24,11 +24,12 @@ VERBS = {
     "evaluate": ("WHO", "score a run, expert or random on fresh tracks"),
     "watch": ("WHO …", "see drivers drive in a window, or drive yourself: human"),
     "record": ("WHO --out FILE", "film a run, expert or random: mp4 or gif, no display needed"),
+    "export": ("RUN --out FILE", "write a run's whole decision for other programs: an ONNX graph"),
     "parity": ("", "drive twin and original side by side and report the differences"),
     "runs": ("", "list the runs"),
     "doctor": ("", "versions, device, what is missing and the line that installs it"),
 }
-NOT_BUILT = ("pretrain", "compare", "export", "bench")
+NOT_BUILT = ("pretrain", "compare", "bench")
 
 EXIT_BUG = 1
 EXIT_STORAGE = 6

@@ -6,7 +6,9 @@ import io
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from torch import Tensor, nn
 
 from .heads import BinaryHead
@@ -34,9 +36,9 @@ class Port(NamedTuple):
 class Decision(nn.Module):
     """The whole decision without exploration, and what it rests on.
 
-    Inputs: `observation` [B, …]. Of k stacked pictures this is the newest alone, uint8 [B, H, W, C]; then there are
-    also `memory` uint8 [B, H, W, C·(k − 1)], the pictures before it, oldest first, and `start` [B] bool, true where an
-    episode begins: there the memory is not looked at, and the first picture stands in for those before it.
+    Inputs: `observation` [B, …]. Of k stacked observations this is the newest alone, [B, …, C]; then there are also
+    `memory` [B, …, C·(k − 1)], those before it, oldest first, and `start` [B] bool, true where an episode begins: there
+    the memory is not looked at, and the first observation stands in for those before it.
 
     Outputs: `action` as the environment takes it; where it is one of several, what each of them is worth, `logits`
     [B, K] or [B, A, K] (of switches [B, A]) or `q` [B, K]; where there is a memory, `next_memory`.
@@ -44,37 +46,42 @@ class Decision(nn.Module):
     Args:
         policy: on the CPU.
         frame_stack: k.
+        action_space: the environment's own, where the policy's is that flattened and counted from 0; None = the same.
 
     Raises:
-        ValueError: the observations are not so many pictures.
+        ValueError: the observations are not so many.
     """
 
-    def __init__(self, policy: Policy | QPolicy, frame_stack: int = 1) -> None:
+    def __init__(self, policy: Policy | QPolicy, frame_stack: int = 1, action_space: Space | None = None) -> None:
         super().__init__()
-        shape = policy.obs_shape
-        if frame_stack > 1 and (len(shape) != 3 or shape[2] % frame_stack):
-            raise ValueError(f"observations {list(shape)} are no {frame_stack} pictures")
-        self.policy, self.frame_stack = policy.eval(), frame_stack
+        if policy.obs_shape[-1] % frame_stack:
+            raise ValueError(f"observations {list(policy.obs_shape)} are no {frame_stack} in one")
+        self.policy, self.frame_stack, self.action_space = policy.eval(), frame_stack, action_space
+        self.newest = policy.obs_shape[-1] // frame_stack
 
     def forward(
         self, observation: Tensor, memory: Tensor | None = None, start: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         if memory is None or start is None:
             return self.decide(observation)
-        first = observation.repeat(1, 1, 1, self.frame_stack - 1)
-        stack = torch.cat((torch.where(start[:, None, None, None], first, memory), observation), -1)
-        return *self.decide(stack), stack[..., observation.shape[-1] :]
+        first = torch.cat([observation] * (self.frame_stack - 1), -1)
+        begins = start.view(-1, *[1] * (observation.ndim - 1))
+        stack = torch.cat((torch.where(begins, first, memory), observation), -1)
+        return *self.decide(stack), stack[..., self.newest :]
 
     def decide(self, obs: Tensor) -> tuple[Tensor, ...]:
         """Actions, and the scores that they were chosen by if they were, from whole observations [B, …]."""
         policy = self.policy
         normed = policy.obs_norm(obs)
-        if not isinstance(policy, Policy):
-            q = policy.q(normed)
-            return q.argmax(-1) + policy.start, q
-        pi = policy.pi(normed)
-        action, logits = policy.head.to_env(pi.mode()), getattr(pi, "logits", None)
-        return (action,) if logits is None else (action, logits)
+        if isinstance(policy, Policy):
+            pi = policy.pi(normed)
+            action, scores = policy.head.to_env(pi.mode()), getattr(pi, "logits", None)
+        else:
+            scores = policy.q(normed)
+            action = scores.argmax(-1) + policy.start
+        if self.action_space is not None:
+            action = unflattened(action, self.action_space)
+        return (action,) if scores is None else (action, scores)
 
     def doubtful(self, scores: Tensor) -> Tensor:
         """[B] bool: choices with these scores may turn on rounding."""
@@ -89,13 +96,13 @@ class Decision(nn.Module):
         """Inputs at random: pictures of noise, or numbers twice as far spread as those that the normaliser met."""
         shape, norm = (count, *self.policy.obs_shape), self.policy.obs_norm
         if isinstance(norm, RunningNorm):
-            return (norm.invert(2 * torch.randn(shape, generator=generator)),)
-        pictures = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+            seen = norm.invert(2 * torch.randn(shape, generator=generator))
+        else:
+            seen = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         if self.frame_stack == 1:
-            return (pictures,)
-        channels = shape[-1] // self.frame_stack
+            return (seen,)
         start = torch.rand(count, generator=generator) < 0.25
-        return pictures[..., -channels:], pictures[..., :-channels], start
+        return seen[..., -self.newest :], seen[..., : -self.newest], start
 
     @torch.no_grad()
     def ports(self) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
@@ -110,6 +117,20 @@ class Decision(nn.Module):
 
 def _port(name: str, tensor: Tensor) -> Port:
     return Port(name, str(tensor.dtype).removeprefix("torch."), ("batch", *tensor.shape[1:]))
+
+
+def unflattened(action: Tensor, space: Space) -> Tensor:
+    """Actions of a space, of actions [B] or [B, A] that are flat and counted from 0."""
+    dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+    action = action.reshape(-1, *(space.shape or ()))
+    if isinstance(space, Box):
+        wide = dtype if dtype.is_floating_point else torch.float64
+        action = (action if dtype.is_floating_point else action.round()).to(wide)
+        # float32 rounds some edges of float64 outwards
+        return action.clamp(*(torch.as_tensor(edge).to(wide) for edge in (space.low, space.high))).to(dtype)
+    if isinstance(space, Discrete | MultiDiscrete):
+        action = action + torch.as_tensor(space.start)
+    return action.to(dtype)
 
 
 def to_onnx(decision: Decision) -> bytes:

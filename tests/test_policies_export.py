@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.config import PolicyConfig
-from drivetrain.policies.export import TOLERANCE, Decision, Port, largest_error, to_onnx
+from drivetrain.policies.export import TOLERANCE, Decision, Port, largest_error, to_onnx, unflattened
 
 OBS = Box(-1.0, 1.0, (5,))
 PICTURE = Box(0, 255, (40, 48, 6), np.uint8)
@@ -37,7 +37,7 @@ def rng(seed=0):
 def make(observations, actions, **config):
     """A policy that has met observations and has opinions."""
     policy = build_policy(observations, actions, PolicyConfig(**config), rng())
-    policy.obs_norm.update(torch.randn(200, 5, generator=rng(1)) * 30 + 10)
+    policy.obs_norm.update(torch.randn(200, observations.shape[-1], generator=rng(1)) * 30 + 10)
     with torch.no_grad():
         for parameter in policy.head.parameters():
             parameter += 0.5 * torch.randn(parameter.shape, generator=rng(2))
@@ -128,6 +128,45 @@ def test_pictures_are_remembered_from_step_to_step_and_forgotten_where_an_episod
             np.testing.assert_allclose(found["logits"][lane], logits, atol=LARGEST)
 
 
+@pytest.mark.oracle
+def test_numbers_may_be_remembered_too():
+    policy = make(Box(-1.0, 1.0, (6,)), SIDES)  # three times two numbers
+    seen = torch.randn(4, 6, generator=rng(5)) * 30
+    graph = to_onnx(Decision(policy, 3))
+    assert largest_error(Decision(policy, 3), graph) <= LARGEST
+    begins = np.array([False, True, False, True])
+    found = run(graph, seen[:, 4:].numpy(), seen[:, :4].numpy(), begins)
+    seen[begins] = seen[begins][:, 4:].repeat(1, 3)
+    np.testing.assert_allclose(found["action"], policy.act(seen), atol=LARGEST)
+    assert found["next_memory"].tolist() == seen[:, 2:].tolist()
+
+
+UNFLATTENED = {
+    # (what the policy acts in, what the environment takes, its action, theirs)
+    "start": (Discrete(3), Discrete(3, start=4), [2, 0], [6, 4]),
+    "rows": (MultiDiscrete([2, 2]), MultiDiscrete([[2], [2]], start=[[1], [5]]), [[1, 0]], [[[2], [5]]]),
+    "switches": (MultiBinary(4), MultiBinary([2, 2]), [[1.0, 0.0, 1.0, 1.0]], [[[1, 0], [1, 1]]]),
+    "table": (Box(-1.0, 1.0, (4,)), Box(-1.0, 1.0, (2, 2)), [[0.5, 1.0, 2.0, -1.0]], [[[0.5, 1.0], [1.0, -1.0]]]),
+    "whole": (Box(0.0, 9.0, (2,)), Box(0, 9, (2,), np.uint8), [[3.4, 8.6]], [[3, 9]]),
+    "double": (Box(-1.0, 0.1, (1,)), Box(-1.0, 0.1, (1,), np.float64), [[0.1], [-0.5]], [[0.1], [-0.5]]),
+}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", UNFLATTENED)
+def test_flat_actions_become_those_of_the_space(name):
+    acted, space, flat, wanted = UNFLATTENED[name]
+    found = unflattened(torch.tensor(flat), space)
+    assert found.tolist() == wanted
+    assert all(space.contains(action) for action in found.numpy())
+    policy = make(OBS, acted)
+    decision = Decision(policy, 1, space)
+    assert largest_error(decision, to_onnx(decision)) <= LARGEST
+    obs = torch.randn(20, 5, generator=rng(3)) * 30
+    found = run(to_onnx(decision), obs.numpy())["action"]
+    assert all(space.contains(action) for action in found)
+
+
 @pytest.mark.conformance
 def test_the_graph_has_the_ports_it_says():
     decision = Decision(make(PICTURE, MultiDiscrete([2, 4]), encoder="cnn", channels=(4,), hidden=(8,)), 2)
@@ -196,5 +235,5 @@ def test_the_same_weights_give_the_same_bytes():
 @pytest.mark.parametrize(("observations", "frame_stack"), [(OBS, 2), (PICTURE, 4)])
 def test_observations_that_are_no_stack_are_refused(observations, frame_stack):
     policy = make(observations, SIDES, **({} if observations is OBS else {"encoder": "cnn", "channels": (4,)}))
-    with pytest.raises(ValueError, match=f"are no {frame_stack} pictures"):
+    with pytest.raises(ValueError, match=f"are no {frame_stack} in one"):
         Decision(policy, frame_stack)
