@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..policies.distributions import Beta, Categorical, Gaussian, MultiCategorical
 from ..policies.policy import Policy
+from ..policies.qnet import QPolicy
 
 
 @dataclass(frozen=True)
 class Insight:
-    """Of a batch of B observations. One choice among K has probs; actions of several numbers have the other fields."""
+    """Of a batch of B observations. One choice among K has probs or q; actions of several numbers have the rest."""
 
     value: Tensor  # [B] points still to come, later ones discounted
     mean: Tensor | None = None  # [B, A] the action taken without exploration
     below: Tensor | None = None  # [B, A] one standard deviation below the mean, seen as an action; never above `mean`
     above: Tensor | None = None  # [B, A] one standard deviation above; never below `mean`
     probs: Tensor | None = None  # [B, K]
+    q: Tensor | None = None  # [B, K] points still to come after each choice; `value` is the highest
+    q: Tensor | None = None  # [B, K] points still to come after each choice
 
 
 @torch.no_grad()
-def insight(policy: Policy, obs: Tensor) -> Insight:
+def insight(policy: Policy | QPolicy, obs: Tensor) -> Insight:
     """What a policy thinks of plain observations [B, …]: numbers, or pictures uint8 [B, H, W, C].
 
     Standard deviations are those of the raw action: before the squash, of a share of a range, of the index of a level.
     """
+    if isinstance(policy, QPolicy):
+        q = policy.q_values(obs)
+        return Insight(q.amax(1), q=q)
+    if not isinstance(policy, Policy):
+        q = policy.q_values(obs)
+        return Insight(q.amax(1), q=q)
     pi, value = policy.pi_and_value(policy.obs_norm(obs))
     points = policy.return_norm.invert(value)
     if isinstance(pi, Categorical):

@@ -82,3 +82,17 @@ def test_whatever_the_head_the_action_shown_is_the_action_taken(space, bias, con
     if isinstance(space, Box):
         assert all(space.contains(row) for row in (*found.below.numpy(), *found.above.numpy()))
     assert found.value.shape == (2,)
+
+
+@pytest.mark.golden
+def test_values_of_actions_are_told_in_points():
+    class Values:
+        """The part of a policy of action values that is asked."""
+
+        def q_values(self, obs):
+            return torch.tensor([[3.0, 7.0, -1.0]]).expand(len(obs), 3)
+
+    found = insight(Values(), OBS)
+    assert found.q.tolist() == [[3.0, 7.0, -1.0]] * 2
+    assert found.value.tolist() == [7.0, 7.0]
+    assert found.probs is found.mean is None
