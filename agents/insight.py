@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..policies.distributions import Beta, Categorical, Gaussian, MultiCategorical
 from ..policies.policy import Policy
-from ..policies.qnet import QPolicy
+
+if TYPE_CHECKING:
+    from ..policies.qnet import QPolicy
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,6 @@ class Insight:
     above: Tensor | None = None  # [B, A] one standard deviation above; never below `mean`
     probs: Tensor | None = None  # [B, K]
     q: Tensor | None = None  # [B, K] points still to come after each choice; `value` is the highest
-    q: Tensor | None = None  # [B, K] points still to come after each choice
 
 
 @torch.no_grad()
@@ -32,9 +33,6 @@ def insight(policy: Policy | QPolicy, obs: Tensor) -> Insight:
 
     Standard deviations are those of the raw action: before the squash, of a share of a range, of the index of a level.
     """
-    if isinstance(policy, QPolicy):
-        q = policy.q_values(obs)
-        return Insight(q.amax(1), q=q)
     if not isinstance(policy, Policy):
         q = policy.q_values(obs)
         return Insight(q.amax(1), q=q)

@@ -220,7 +220,7 @@ class PPOLearner:
         self.env.load_state_tensors(_below(tensors, ENV_PREFIX))
         self.optimizer.load_state_tensors(_below(tensors, OPTIMIZER_PREFIX))
         self.generator.set_state(tensors["generator"].cpu())
-        self.obs = tensors["obs"].to(self.env.device)
+        self.obs = tensors["obs"].to(self.env.device) if self.env.exact_state else self.env.reset()
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
         self.rate = values["rate"]

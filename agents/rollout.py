@@ -72,6 +72,10 @@ class BatchedEnv(Protocol):
     device: torch.device
 
     @property
+    def exact_state(self) -> bool:
+        """Whether state_tensors hold the running episodes; where not, a continuation begins new ones."""
+
+    @property
     def channels(self) -> int | None:
         """Of one picture, where observations are pictures uint8 [B, H, W, C·k]; None where they are numbers."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from torch import Tensor
@@ -17,7 +17,7 @@ from drivetrain.agents.worlds import play, spaces_of
 from drivetrain.device import describe_device, keep_freed_memory
 from drivetrain.envs.state import CarState
 from drivetrain.envs.track import Tracks
-from drivetrain.memory import check_memory
+from drivetrain.memory import check_memory, free_memory
 from drivetrain.rundir import find_run, read_run_config
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def build_learner(algo: str, env: str, options: BaseModel) -> Learner:
     """
     flat = options.model_dump()
     device = flat["device"]
-    if algo == "ppo":
-        check_memory(flat, spaces_of(env, flat)[0], device)
+    _check_memory(algo, flat, spaces_of(env, flat)[0], device)
     keep_freed_memory()
     learner = build.build_learner(algo, env, flat, flat["seed"], device, flat["steps"])
 
@@ -52,6 +51,20 @@ def build_learner(algo: str, env: str, options: BaseModel) -> Learner:
         return play(env, flat, learner.policy, range(first, first + episodes), device)
 
     return Learner(learner, validate, describe_device(device))
+
+
+def _check_memory(algo: str, flat: dict[str, Any], observations: Any, device: str) -> None:
+    if algo == "ppo":
+        check_memory(flat, observations, device)
+        return
+    from drivetrain.agents.dqn_config import DQNConfig
+    from drivetrain.agents.replay import check_replay
+
+    pictures = len(observations.shape) == 3
+    channels = observations.shape[-1] // flat["frame_stack"] if pictures else None
+    config = build.make_config(algo, flat)
+    assert isinstance(config, DQNConfig)
+    check_replay(observations, channels, config, free_memory(device))
 
 
 def begin_from(learner: AnyLearner, who: str) -> None:

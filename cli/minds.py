@@ -49,6 +49,15 @@ class Reader:
 def mind_of(found: Insight, actions: str) -> Mind:
     """The first row of an insight into a policy with such an action set, for people."""
     value = float(found.value[0])
+    if found.q is not None:
+        q = found.q[0].tolist()
+        low, spread = min(q), max(max(q) - min(q), 1e-6)
+        named = zip(_names(actions, len(q)), q, strict=True)
+        return Mind(
+            value,
+            choices=tuple(Choice(name, (points - low) / spread, f"{points:.1f}") for name, points in named),
+            chosen=q.index(max(q)),
+        )
     if found.probs is not None:
         probs = found.probs[0].tolist()
         choices = tuple(

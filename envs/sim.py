@@ -206,6 +206,9 @@ class Sim:
         fast: None takes the compiled kernel on the CPU; False forces plain torch.
     """
 
+    exact_state = True
+    """whether state_tensors hold the running episodes"""
+
     def __init__(
         self, tracks: Tracks, num_envs: int, config: SimConfig | None = None, seed: int = 0, fast: bool | None = None
     ) -> None:

@@ -95,6 +95,8 @@ class Flicker:
     def reset(self):
         return self.obs
 
+    exact_state = True
+
     def scatter(self, generator):
         self.time = torch.randint(0, 5, (self.num_envs,), generator=self.generator)
 

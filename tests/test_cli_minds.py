@@ -45,3 +45,12 @@ def test_the_mind_of_a_run_is_that_of_the_action_it_takes():
         assert steering.mean == pytest.approx(float(drive.controls[0]), abs=1e-5)
         assert pedals.mean == pytest.approx(float(drive.controls[1] - drive.controls[2]), abs=1e-5)
         assert steering.below <= steering.mean <= steering.above
+
+
+def test_action_values_are_choices_with_the_highest_marked():
+    # 10, 12 and 15 points: bars from the lowest to the highest, 0, 0.4 and 1
+    q = torch.tensor([[10.0, 12.0, 15.0, 10.0, 10.0]])
+    mind = mind_of(Insight(q.amax(1), q=q), "discrete")
+    assert (mind.value, mind.chosen) == (15.0, 2)
+    assert [choice.text for choice in mind.choices] == ["10.0", "12.0", "15.0", "10.0", "10.0"]
+    assert [choice.share for choice in mind.choices] == pytest.approx([0.0, 0.4, 1.0, 0.0, 0.0])
