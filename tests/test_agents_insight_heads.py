@@ -7,9 +7,11 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from drivetrain.agents.dqn_config import DQNConfig
 from drivetrain.agents.insight import insight
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.config import PolicyConfig
+from drivetrain.policies.qnet import build_q_policy
 
 OBS = torch.zeros(2, 5)
 SIDES = Box(np.array([-1, 0], np.float32), np.array([1, 2], np.float32))
@@ -86,13 +88,13 @@ def test_whatever_the_head_the_action_shown_is_the_action_taken(space, bias, con
 
 @pytest.mark.golden
 def test_values_of_actions_are_told_in_points():
-    class Values:
-        """The part of a policy of action values that is asked."""
-
-        def q_values(self, obs):
-            return torch.tensor([[3.0, 7.0, -1.0]]).expand(len(obs), 3)
-
-    found = insight(Values(), OBS)
+    config = DQNConfig(hidden=(8,), dueling=False, quantiles=1, noisy=False, reward_scale=0.5)
+    policy = build_q_policy(Box(-1.0, 1.0, (5,)), Discrete(3), config, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        policy.net.advantage.last.weight.zero_()
+        policy.net.advantage.last.bias.copy_(torch.tensor([1.5, 3.5, -0.5]))
+    # learned of rewards that were halved
+    found = insight(policy, OBS)
     assert found.q.tolist() == [[3.0, 7.0, -1.0]] * 2
     assert found.value.tolist() == [7.0, 7.0]
     assert found.probs is found.mean is None
