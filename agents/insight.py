@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..policies.distributions import Beta, Categorical, Gaussian, MultiCategorical
+from ..policies.heads import BoxHead
 from ..policies.policy import Policy
 
 if TYPE_CHECKING:
@@ -45,4 +46,6 @@ def insight(policy: Policy | QPolicy, obs: Tensor) -> Insight:
         return Insight(points, taken)
     centre, sd = pi.moments()
     below, above = (policy.head.to_env(raw) for raw in (centre - sd, centre + sd))
+    if isinstance(policy.head, BoxHead):
+        below, above = below.clamp(min=policy.head.low), above.clamp(max=policy.head.high)
     return Insight(points, taken, torch.minimum(below, taken), torch.maximum(above, taken))

@@ -44,10 +44,13 @@ class BoxHead(Head):
         super().__init__()
         self.register_buffer("low", torch.as_tensor(space.low), persistent=False)
         self.register_buffer("high", torch.as_tensor(space.high), persistent=False)
+        # rounding is monotonic: where the whole of a side ends inside, every share of it does
+        self.overshoots = bool((self.low + (self.high - self.low) > self.high).any())
 
     def at(self, share: Tensor) -> Tensor:
-        """[B, A] in the box, of shares [B, A] of its sides: 0 is low, 1 is high."""
-        return (self.low + (self.high - self.low) * share).clamp(self.low, self.high)
+        """[B, A] in the box, of shares [B, A] of its sides: 0 is low, 1 is high; shares beyond may lie outside."""
+        place = self.low + (self.high - self.low) * share
+        return place.clamp(self.low, self.high) if self.overshoots else place
 
 
 class GaussianHead(BoxHead):

@@ -250,6 +250,20 @@ def test_a_plain_normal_is_clipped_and_may_have_no_ends():
     assert head.to_env(raw).tolist() == [[-1.0, -300.0], [0.25, 0.5], [2.0, 1.0]]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("head", ["squashed", "beta", "levels"])
+def test_rounding_leads_nobody_out_of_the_box(dtype, head):
+    rng_ = np.random.default_rng(0)
+    low, high = (-3 * rng_.random(500)).astype(dtype), (3 * rng_.random(500)).astype(dtype)
+    assert 0 < (low + (high - low) > high).mean() < 1  # a fifth of such sides end outside by the last digit
+    space = Box(low, high, dtype=dtype)
+    top, bottom = {"squashed": (50.0, -50.0), "beta": (1.0, 0.0), "levels": (4, 0)}[head]
+    for raw, edge in ((top, high), (bottom, low)):
+        found = make_head(4, space, PolicyConfig(head=head)).to_env(torch.full((1, 500), raw))[0].numpy()
+        assert space.contains(found)
+        np.testing.assert_allclose(found, edge, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.golden
 def test_levels_are_equal_steps_from_end_to_end():
     head = make_head(4, SIDES, PolicyConfig(head="levels"))
