@@ -99,14 +99,14 @@ class Sb3VecEnv(VecEnv):
         self._refuse_some(indices)
         setattr(self.env, attr_name, value)
 
-    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any) -> list:
+    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None) -> list[Any]:  # type: ignore[override]
         """Calls a method of the batch once; its answer is given for every lane.
 
         Raises:
             UserError: for some lanes only: they are one object.
         """
         self._refuse_some(indices)
-        answer = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        answer = getattr(self.env, method_name)(*method_args)
         return [answer for _ in range(self.num_envs)]
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: Indices = None) -> list[bool]:

@@ -140,6 +140,10 @@ def given(call: ast.Call, keyword: str) -> bool:
     return any(k.arg in (keyword, None) for k in call.keywords)
 
 
+def is_true(call: ast.Call, keyword: str) -> bool:
+    return any(k.arg == keyword and getattr(k.value, "value", None) is True for k in call.keywords)
+
+
 # ---- the rules -----------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +211,8 @@ def code_on_load(path: str, source: str) -> Found:
         if not level and name.split(".")[0] in UNSAFE_MODULES:
             yield node.lineno, f"{name} can run code on load"
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        if full(call.func) in UNSAFE_CALLS:
+        tensors_alone = full(call.func) == "torch.load" and is_true(call, "weights_only")
+        if full(call.func) in UNSAFE_CALLS and not tensors_alone:
             yield call.lineno, f"{full(call.func)} can run code on load"
         if any(k.arg == "allow_pickle" and getattr(k.value, "value", None) is not False for k in call.keywords):
             yield call.lineno, "allow_pickle can run code on load"
@@ -386,6 +391,8 @@ RULES: dict[str, tuple[Rule, Callable[[], list[str]], str, tuple[str, ...], str]
             "import pickle",
             "from cloudpickle import dumps",
             "import torch as t\nt.load('x')",
+            "import torch\ntorch.load('x', weights_only=False)",
+            "import torch\ntorch.load('x', weights_only=safe)",
             "from torch import save\nsave(1, 'x')",
             "import yaml\nyaml.load('a')",
             "eval('1')",
@@ -393,6 +400,7 @@ RULES: dict[str, tuple[Rule, Callable[[], list[str]], str, tuple[str, ...], str]
             "import numpy as np\nnp.load('x', allow_pickle=True)",
         ),
         "import torch, yaml, re, numpy as np\npolicy.eval()\nyaml.safe_load('a')\nre.compile('a')\ntorch.compile(f)\n"
+        "torch.load('x', weights_only=True)\n"
         "np.load('x', allow_pickle=False)",
     ),
     "files are short": (short_files, product, "envs/a.py", (MANY_LINES,), "x = 1\n" * FILE_LINES),
