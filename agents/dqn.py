@@ -1,0 +1,284 @@
+"""Deep Q-learning (Mnih et al. 2015) and its relatives on batched environments.
+
+Reading order: `update_once` is one round: play some steps, then either replay as many transitions as the settings ask
+for (`_replay`: double, n-step, prioritised, distributional, Munchausen), or learn from the new steps alone (`_newest`:
+PQN, Gallici et al. 2024). Shapes: T steps, B environments, S samples, A actions, N quantiles (1 = the mean alone).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import smooth_l1_loss
+
+from ..policies.qnet import QNet, QPolicy, build_q_policy
+from .adam import Adam
+from .dqn_config import DQNConfig
+from .replay import Replay, Steps, Transitions, newest
+from .rollout import FROM_ENV, BatchedEnv, EpisodeStats, Rollout
+from .schedules import linear
+from .targets import (
+    greedy_values,
+    importance_weights,
+    ladder,
+    lambda_returns,
+    munchausen_bonus,
+    pick,
+    quantile_huber,
+    soft_values,
+)
+
+ENV, OPTIMIZER, REPLAY, TARGET = "env.", "optimizer.", "replay.", "target."
+"""prefixes of tensors in checkpoints"""
+
+
+@torch.no_grad()
+def play(
+    env: BatchedEnv, policy: QPolicy, obs: Tensor, epsilon: Tensor, num_steps: int, generator: torch.Generator
+) -> tuple[Steps, Tensor]:
+    """Plays num_steps steps from obs [B, …], at random with probability epsilon [B]. Returns them and the next obs."""
+    kept: dict[str, Tensor] = {}
+    for t in range(num_steps):
+        q = policy.q(policy.obs_norm(obs), generator)
+        action = explore(q, epsilon, generator)
+        seen = newest(obs, env.channels).clone()  # the step may overwrite it
+        step = env.step(action + policy.start)
+        row = {name: value for name in FROM_ENV if (value := getattr(step, name)) is not None}
+        row |= {"obs": seen, "action": action, "next_obs": newest(step.next_obs, env.channels)}
+        for name, column in row.items():
+            if t == 0:
+                kept[name] = column.new_empty(num_steps, *column.shape)
+            kept[name][t] = column
+        obs = step.obs
+    return Steps(**kept), obs.clone()
+
+
+def explore(q: Tensor, epsilon: Tensor, generator: torch.Generator) -> Tensor:
+    """[B] int64 the best actions by q [B, A], or with probability epsilon [B] any."""
+    dice = torch.empty(2, len(q), device=q.device).uniform_(generator=generator)
+    anything = (dice[0] * q.shape[1]).long().clamp(max=q.shape[1] - 1)
+    return torch.where(dice[1] < epsilon, anything, q.argmax(-1))
+
+
+@torch.no_grad()
+def q_target(
+    online: QNet, target: QNet, batch: Transitions, cfg: DQNConfig, generator: torch.Generator | None
+) -> Tensor:
+    """[S, N] what the values of the actions taken should have been; observations are standardised."""
+    judged = target(batch.next_obs, generator)
+    if cfg.munchausen:
+        seen = target(batch.obs, generator)
+        bonus = munchausen_bonus(seen, batch.action, cfg.munchausen_alpha, cfg.munchausen_tau, cfg.munchausen_clip)
+        future, reward = soft_values(judged, cfg.munchausen_tau), cfg.reward_scale * batch.return_ + bonus
+    else:
+        chooser = online(batch.next_obs, generator) if cfg.double else judged
+        future, reward = greedy_values(judged, chooser), cfg.reward_scale * batch.return_
+    return reward[:, None] + batch.discount[:, None] * future
+
+
+def q_loss(predicted: Tensor, target: Tensor, cfg: DQNConfig) -> Tensor:
+    """[S] error of predicted values [S, N] against target [S, N]."""
+    if cfg.quantiles:
+        return quantile_huber(predicted, target)
+    if cfg.loss == "huber":
+        return smooth_l1_loss(predicted, target, reduction="none")[:, 0]
+    return 0.5 * (predicted - target)[:, 0] ** 2
+
+
+class DQNLearner:
+    """Everything that changes while DQN learns, and the round that changes it.
+
+    Args:
+        env: what to learn on; it is reset here.
+        cfg: settings.
+        generator: the learner's own noise, on the environment's device.
+        policy: continue with this one; None builds a fresh one.
+        total_steps: where schedules end.
+    """
+
+    def __init__(
+        self,
+        env: BatchedEnv,
+        cfg: DQNConfig,
+        generator: torch.Generator,
+        policy: QPolicy | None = None,
+        total_steps: int = 1,
+    ) -> None:
+        self.env, self.cfg, self.generator, self.total_steps = env, cfg, generator, total_steps
+        if policy is None:
+            spaces = env.single_observation_space, env.single_action_space
+            weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
+            policy = build_q_policy(*spaces, cfg, weights)
+        self.policy = policy.to(env.device)
+        self.target = copy.deepcopy(self.policy.net).requires_grad_(False)
+        self.followed = [[p.data for p in net.parameters()] for net in (self.target, self.policy.net)]
+        self.optimizer = Adam(self.policy.parameters(), cfg.adam_eps)
+        self.steps, self.frames, self.updates, self.gradient_steps = 0, 0, 0, 0
+        self.owed = 0.0  # transitions that are still to be replayed
+        self.stats = EpisodeStats()
+        self.obs = env.reset()
+        if cfg.random_phase:
+            env.scatter(generator)
+        self.stored = 0  # transitions that went into the replay
+        self.replay = self._empty_replay()
+
+    def _empty_replay(self) -> Replay:
+        """Without a replay, as many rows as a round can fill."""
+        cfg = self.cfg
+        least = 2 * cfg.num_steps + 2
+        rows = least if cfg.buffer == "none" else max(least + cfg.n_step, -(-cfg.buffer_size // cfg.num_envs))
+        depth = 1 if self.env.channels is None else self.obs.shape[-1] // self.env.channels
+        return Replay(self.obs, rows + depth, self.env.channels, cfg.buffer == "prioritized")
+
+    def update_once(self) -> dict[str, float]:
+        """One round: T·B steps, and the learning they call for. Returns its metrics."""
+        cfg, share = self.cfg, self.steps / self.total_steps
+        self.env.schedule(share)
+        epsilon = linear(cfg.eps_start, self.steps, int(cfg.eps_fraction * self.total_steps), cfg.eps_end)
+        lanes = ladder(epsilon, self.env.num_envs, cfg.eps_ladder, self.env.device)
+        steps, self.obs = play(self.env, self.policy, self.obs, lanes, cfg.num_steps, self.generator)
+        places, count = self.replay.add(steps), steps.num_samples
+        self.stored += count
+        rate = (
+            cfg.learning_rate
+            if cfg.lr_schedule == "constant"
+            else linear(cfg.learning_rate, self.steps, self.total_steps)
+        )
+        parts = self._newest(steps, places, rate) if cfg.buffer == "none" else self._replay(count, rate)
+        # Only now, so that actions were taken and judged through the same normaliser.
+        self.policy.obs_norm.update(steps.obs.flatten(0, 1) if steps.valid is None else steps.obs[steps.valid])
+        self.steps += count
+        self.frames += int(steps.frames.sum())
+        self.updates += 1
+        self.stats.add(cast(Rollout, steps))
+        found = {"diag/epsilon": epsilon, "diag/learning_rate": rate} | self._means(parts)
+        return found | self.stats.metrics()
+
+    def _replay(self, count: int, rate: float) -> list[Tensor]:
+        """As many gradient steps as count new transitions call for; what is left over is kept for later rounds."""
+        cfg = self.cfg
+        if self.stored < cfg.learning_starts:
+            return []
+        if self.gradient_steps == 0:  # the policy may have been given other weights since the learner was made
+            self.target.load_state_dict(self.policy.net.state_dict())
+        self.owed += count * cfg.replay_ratio
+        due, self.owed = divmod(self.owed, cfg.batch_size)
+        return [self._learn_from(places, probability, rate) for places, probability in self._drawn(int(due))]
+
+    def _drawn(self, batches: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Places and probabilities of so many batches of transitions; those drawn alike are drawn at once."""
+        size = self.cfg.batch_size
+        if self.cfg.buffer == "uniform":
+            places, _ = self.replay.sample(batches * size, self.generator)
+            yield from ((part, None) for part in places.split(size))
+        else:
+            yield from (self.replay.sample(size, self.generator) for _ in range(batches))
+
+    def _learn_from(self, places: Tensor, probability: Tensor | None, rate: float) -> Tensor:
+        """One gradient step on the transitions at places [S], drawn with probability [S]."""
+        cfg, norm, generator = self.cfg, self.policy.obs_norm, self.generator
+        batch = self.replay.transitions(places, cfg.n_step, cfg.gamma)
+        batch = batch._replace(obs=norm(batch.obs), next_obs=norm(batch.next_obs))
+        target = q_target(self.policy.net, self.target, batch, cfg, generator)
+        predicted = pick(self.policy.net(batch.obs, generator), batch.action)
+        error = q_loss(predicted, target, cfg)
+        if probability is not None:
+            beta = linear(cfg.priority_beta, self.steps, self.total_steps, cfg.priority_beta_end)
+            error = error * importance_weights(probability, beta).to(error.dtype)
+            self.replay.judge(places, (target - predicted.detach()).mean(1), cfg.priority_alpha)
+        found = self._descend(error.mean(), predicted, target, rate)
+        self._update_target()
+        return found
+
+    def _newest(self, steps: Steps, places: Tensor, rate: float) -> list[Tensor]:
+        """Epochs of minibatches on the λ-returns of the newest steps."""
+        cfg, policy, flat = self.cfg, self.policy, places.flatten()
+        with torch.no_grad():
+            parts = flat.tensor_split(cfg.num_minibatches)
+            best = [policy.q(policy.obs_norm(self.replay.after(part)), self.generator).max(1).values for part in parts]
+            reward, next_value = cfg.reward_scale * steps.reward, torch.cat(best).view(places.shape)
+            ends = steps.terminated, steps.truncated
+            return_ = lambda_returns(reward, next_value, *ends, cfg.gamma, cfg.q_lambda).flatten()
+        rows = torch.arange(len(flat), device=flat.device)
+        rows = rows if steps.valid is None else rows[steps.valid.flatten()]
+        action, found = steps.action.flatten(), []
+        for _ in range(cfg.update_epochs):
+            order = rows[torch.randperm(len(rows), generator=self.generator, device=flat.device)]
+            for part in order.tensor_split(cfg.num_minibatches):
+                obs = policy.obs_norm(self.replay.see(flat[part]))
+                predicted, target = pick(policy.net(obs, self.generator), action[part]), return_[part, None]
+                found.append(self._descend(q_loss(predicted, target, cfg).mean(), predicted, target, rate))
+        return found
+
+    def _descend(self, loss: Tensor, predicted: Tensor, target: Tensor, rate: float) -> Tensor:
+        """One step of the optimiser. Returns loss, mean value and mean size of the error, [3]."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.optimizer.parameters, self.cfg.max_grad_norm)
+        self.optimizer.step(rate)
+        self.gradient_steps += 1
+        with torch.no_grad():
+            return torch.stack((loss.detach(), predicted.mean(), (target - predicted).mean(1).abs().mean()))
+
+    @torch.no_grad()
+    def _update_target(self) -> None:
+        """The target network becomes the online one every so often, or follows it slowly (Lillicrap et al. 2016)."""
+        if self.cfg.target_update == "soft":
+            torch._foreach_lerp_(*self.followed, self.cfg.tau)
+        elif self.gradient_steps % self.cfg.target_every == 0:
+            torch._foreach_copy_(*self.followed)
+
+    def _means(self, parts: list[Tensor]) -> dict[str, float]:
+        """Metrics of the gradient steps of a round; the device is waited for once."""
+        found = [torch.stack(parts).mean(0)] if parts else []
+        names = ["loss/q", "diag/q_mean", "diag/td_error"] if parts else []
+        if self.cfg.buffer != "none":
+            found, names = [*found, self.replay.size[None].float()], [*names, "diag/replay_size"]
+        return dict(zip(names, torch.cat(found).tolist() if found else [], strict=True))
+
+    def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
+        """Rounds until at least total_steps steps were taken; yields the metrics of each."""
+        self.total_steps = total_steps
+        while self.steps < total_steps:
+            yield self.update_once()
+
+    def trainer_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What an exact continuation needs beside the policy's weights: tensors, and numbers fit for JSON.
+
+        The tensors are the live ones: the next update overwrites them, so keep copies.
+        """
+        tensors = {ENV + name: value for name, value in self.env.state_tensors().items()}
+        tensors |= {OPTIMIZER + name: value for name, value in self.optimizer.state_tensors().items()}
+        tensors |= {TARGET + name: value for name, value in self.target.state_dict().items()}
+        if self.cfg.checkpoint_replay:
+            tensors |= {REPLAY + name: value for name, value in self.replay.state_tensors().items()}
+        tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
+        names = ("steps", "frames", "updates", "gradient_steps", "owed", "stored")
+        return tensors, {name: getattr(self, name) for name in names} | {"episodes": self.stats.episodes}
+
+    def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Puts back what trainer_state gave. Without the replay, an empty one is filled before learning goes on.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        self.env.load_state_tensors(_below(tensors, ENV))
+        self.optimizer.load_state_tensors(_below(tensors, OPTIMIZER))
+        self.target.load_state_dict(_below(tensors, TARGET))
+        self.generator.set_state(tensors["generator"].cpu())
+        self.obs = tensors["obs"].to(self.env.device)
+        self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
+        self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
+        self.gradient_steps, self.owed = values["gradient_steps"], values["owed"]
+        self.replay, self.stored = self._empty_replay(), 0
+        if kept := _below(tensors, REPLAY):
+            self.replay.load_state_tensors(kept)
+            self.stored = values["stored"]
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
