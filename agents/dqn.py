@@ -115,7 +115,7 @@ class DQNLearner:
             policy = build_q_policy(*spaces, cfg, weights)
         self.policy = policy.to(env.device)
         self.target = copy.deepcopy(self.policy.net).requires_grad_(False)
-        self.followed = [[p.data for p in net.parameters()] for net in (self.target, self.policy.net)]
+        self.target_weights, self.weights = ([p.data for p in x.parameters()] for x in (self.target, self.policy.net))
         self.optimizer = Adam(self.policy.parameters(), cfg.adam_eps)
         self.steps, self.frames, self.updates, self.gradient_steps = 0, 0, 0, 0
         self.owed = 0.0  # transitions that are still to be replayed
@@ -228,9 +228,9 @@ class DQNLearner:
     def _update_target(self) -> None:
         """The target network becomes the online one every so often, or follows it slowly (Lillicrap et al. 2016)."""
         if self.cfg.target_update == "soft":
-            torch._foreach_lerp_(*self.followed, self.cfg.tau)
+            torch._foreach_lerp_(self.target_weights, self.weights, self.cfg.tau)
         elif self.gradient_steps % self.cfg.target_every == 0:
-            torch._foreach_copy_(*self.followed)
+            torch._foreach_copy_(self.target_weights, self.weights)
 
     def _means(self, parts: list[Tensor]) -> dict[str, float]:
         """Metrics of the gradient steps of a round; the device is waited for once."""
