@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from drivetrain.agents.agent import make_config
+from drivetrain.agents.build import make_config
 from drivetrain.agents.insight import insight
 from drivetrain.envs.actions import action_space
 from drivetrain.envs.sight import observation_space
@@ -14,7 +14,7 @@ from drivetrain.policies.build import build_policy
 
 
 def policy_of(task: SimConfig, **settings):
-    config = make_config(settings)
+    config = make_config("ppo", settings)
     return build_policy(
         observation_space(task), action_space(task.actions), config, torch.Generator().manual_seed(0)
     ).eval()
