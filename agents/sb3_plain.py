@@ -1,8 +1,8 @@
 """Our networks as Stable-Baselines3's own: which of them its MlpPolicy and CnnPolicy can express, and how.
 
-The normaliser becomes part of the first layers, returns part of the value layer, and smaller convolutions are filled up
-with zeros, which changes nothing. A tanh that squashes actions exists there with state-dependent noise only: actions
-without noise are equal, the noise is not.
+The normaliser becomes part of the first layers, a scale of returns part of the last; smaller convolutions are filled up
+with zeros, which changes nothing; two streams become one of twice the width; of quantiles the mean remains. A tanh that
+squashes actions exists there with state-dependent noise only: actions without noise are equal, the noise is not.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor, nn
 
 from ..envs.errors import UserError
 from ..policies.encoders import CNN, MLP, Encoder
 from ..policies.heads import BinaryHead, BoundedHead, DiscreteHead, GaussianHead, Head, MultiDiscreteHead
+from ..policies.noisy import NoisyLinear
 from ..policies.normalize import AsItIs, RunningNorm
 from ..policies.policy import Policy
+from ..policies.qnet import QPolicy, Stream
 
 NATURE_CHANNELS = (32, 64, 64)
 """of the convolutions of its NatureCNN"""
 ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.ELU, nn.SiLU, nn.GELU)
-FIX = "leave out --plain"
 
 
 @dataclass(frozen=True)
@@ -37,80 +39,170 @@ class Plain:
     notes: tuple[str, ...]  # what is not the same there
 
 
+@dataclass(frozen=True)
+class Dense:
+    """Weight [out, in] and bias [out] of a fully connected layer."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A network as layers in a row: convolutions, then fully connected ones, the last without an activation."""
+
+    convolutions: list[nn.Conv2d]
+    dense: list[Dense]
+    activation: type[nn.Module]
+
+    @property
+    def widths(self) -> list[int]:
+        """Units of the fully connected layers but the last."""
+        return [len(layer.bias) for layer in self.dense[:-1]]
+
+
 def plain_actor_critic(policy: Policy) -> Plain:
     """The ActorCriticPolicy that computes what our policy does.
 
     Raises:
         UserError: there is none.
     """
-    encoders = [policy.actor] if policy.critic is None else [policy.actor, policy.critic]
-    name, hidden, kwargs = _trunk(policy.actor)
-    for encoder in encoders:
-        _check_encoder(encoder)
-    kwargs["net_arch"] = {"pi": hidden, "vf": hidden}
-    if name == "CnnPolicy":
-        kwargs["share_features_extractor"] = policy.critic is None
-    notes = _norm_notes(policy.obs_norm)
-    squashed = isinstance(policy.head, BoundedHead)
     _check_head(policy.head)
+    actor, critic = _actor(policy), _critic(policy)
+    name, widths, kwargs = _arguments(actor)
+    kwargs["net_arch"] = {"pi": widths, "vf": _arguments(critic)[1]}
+    if actor.convolutions:
+        kwargs["share_features_extractor"] = policy.critic is None
+    notes, squashed = _norm_notes(policy.obs_norm), isinstance(policy.head, BoundedHead)
     if squashed:
         kwargs["squash_output"] = True
         notes += ("noise depends on the state there (gSDE); actions without noise are the same",)
     return Plain(name, kwargs, squashed, notes)
 
 
+def plain_q(policy: QPolicy) -> Plain:
+    """The DQNPolicy that computes the values of our policy, in points, without noise.
+
+    Raises:
+        UserError: there is none.
+    """
+    if policy.start:
+        raise _refusal("actions that are not counted from 0", "0")
+    name, widths, kwargs = _arguments(_values(policy))
+    return Plain(name, kwargs | {"net_arch": widths}, False, _norm_notes(policy.obs_norm))
+
+
 @torch.no_grad()
 def fill_actor_critic(theirs: ActorCriticPolicy, ours: Policy) -> None:
     """Writes our weights into a policy made as plain_actor_critic says."""
-    critic = ours.actor if ours.critic is None else ours.critic
-    paths = (
-        (ours.actor, theirs.pi_features_extractor, theirs.mlp_extractor.policy_net),
-        (critic, theirs.vf_features_extractor, theirs.mlp_extractor.value_net),
-    )
-    for encoder, extractor, net in paths:
-        _fill_trunk(extractor, net, encoder, ours.obs_norm)
-    head = ours.head
-    (last,) = _linears(head)
-    _copy(_linears(theirs.action_net)[0], last.weight, last.bias)
-    if isinstance(head, BoundedHead | GaussianHead):
-        log_std = head.log_std.clamp(min=head.log_std_min)
+    nets = theirs.mlp_extractor
+    _fill(theirs.pi_features_extractor, [*_linears(nets.policy_net), *_linears(theirs.action_net)], _actor(ours))
+    _fill(theirs.vf_features_extractor, [*_linears(nets.value_net), theirs.value_net], _critic(ours))
+    if isinstance(ours.head, BoundedHead | GaussianHead):
+        log_std = ours.head.log_std.clamp(min=ours.head.log_std_min)
         # of gSDE [units, A]: the variances of all units, each about as large as 1, add up to ours
         spread = 0.5 * math.log(theirs.log_std.shape[0]) if theirs.log_std.ndim == 2 else 0.0
         theirs.log_std.copy_((log_std - spread).expand_as(theirs.log_std))
-    value, norm = ours.value_head.value, ours.return_norm
-    if int(norm.updates):
+
+
+@torch.no_grad()
+def fill_q(theirs: QNetwork, ours: QPolicy) -> None:
+    """Writes our weights into a network made as plain_q says."""
+    assert theirs.features_extractor is not None
+    _fill(theirs.features_extractor, _linears(theirs.q_net), _values(ours))
+
+
+def _actor(policy: Policy) -> Stack:
+    (last,) = _linears(policy.head)
+    return _stack(policy.actor, [], Dense(last.weight, last.bias), policy.obs_norm)
+
+
+def _critic(policy: Policy) -> Stack:
+    value, norm = policy.value_head.value, policy.return_norm
+    last = Dense(value.weight, value.bias)
+    if int(norm.updates):  # values are learned standardised
         sd = torch.sqrt(norm.var.double() + 1e-5)
-        _copy(theirs.value_net, value.weight.double() * sd, value.bias.double() * sd + norm.mean.double())
-    else:
-        _copy(theirs.value_net, value.weight, value.bias)
+        last = Dense(value.weight.double() * sd, value.bias.double() * sd + norm.mean.double())
+    return _stack(policy.actor if policy.critic is None else policy.critic, [], last, policy.obs_norm)
 
 
-def _trunk(encoder: Encoder) -> tuple[str, list[int], dict[str, Any]]:
-    """Name of its policy, the units of its own fully connected layers, and further arguments."""
+def _values(policy: QPolicy) -> Stack:
+    """Streams side by side, quantiles averaged, values in points."""
+    net, scale = policy.net, policy.reward_scale
+    last = _mean_of_quantiles(net.advantage, net.outputs)
+    body = _dense(net.advantage.body)
+    if net.value is not None:
+        value = _mean_of_quantiles(net.value, net.outputs)
+        centred = Dense(last.weight - last.weight.mean(0), last.bias - last.bias.mean())
+        joined = [side_by_side(*pair) for pair in zip(_dense(net.value.body), body, strict=True)]
+        wide = torch.cat((value.weight.expand(net.actions, -1), centred.weight), 1)
+        shared = Dense(value.weight + centred.weight, value.bias + centred.bias)  # without hidden layers of their own
+        last = Dense(wide, value.bias + centred.bias) if joined else shared
+        body = joined
+    points = Dense(last.weight / scale, last.bias / scale)
+    return _stack(net.encoder, body, points, policy.obs_norm, net.advantage)
+
+
+def side_by_side(one: Dense, other: Dense) -> Dense:
+    """Both layers at once, of the same input."""
+    return Dense(torch.cat((one.weight, other.weight)), torch.cat((one.bias, other.bias)))
+
+
+def _mean_of_quantiles(stream: Stream, quantiles: int) -> Dense:
+    last: nn.Linear | NoisyLinear = stream.last
+    weight = last.weight.double().view(-1, quantiles, last.weight.shape[1]).mean(1)
+    return Dense(weight, last.bias.double().view(-1, quantiles).mean(1))
+
+
+def _stack(
+    encoder: Encoder, body: list[Dense], last: Dense, norm: RunningNorm | AsItIs, further: nn.Module | None = None
+) -> Stack:
+    """The layers of a network in a row.
+
+    Raises:
+        UserError: there are others between them.
+    """
+    parts = [encoder, further] if further is not None else [encoder]
+    modules = [module for part in parts for module in part.modules()]
+    if any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in modules):
+        raise _refusal("layer normalisation", "none")
+    activation = next((type(module) for module in modules if isinstance(module, ACTIVATIONS)), nn.Tanh)
     if isinstance(encoder, MLP):
-        hidden = [layer.out_features for layer in _linears(encoder)]
-        return "MlpPolicy", hidden, {"activation_fn": _activation(encoder)}
+        dense = [*_dense(encoder), *body, last]
+        if isinstance(norm, RunningNorm):
+            dense[0] = fold(norm, dense[0])
+        return Stack([], dense, activation)
     if not isinstance(encoder, CNN):
         raise _refusal("a resnet", "mlp or cnn")
-    dense = [layer.out_features for layer in _linears(encoder.dense)]
-    if not dense:
-        raise _refusal("convolutions without a fully connected layer", "one layer or more")
-    kwargs = {"activation_fn": _activation(encoder), "features_extractor_kwargs": {"features_dim": dense[0]}}
-    return "CnnPolicy", dense[1:], kwargs
+    convolutions = [layer for layer in encoder.layers if isinstance(layer, nn.Conv2d)]
+    stack = Stack(convolutions, [*_dense(encoder.dense), *body, last], activation)
+    _check_convolutions(stack)
+    return stack
 
 
-def _check_encoder(encoder: Encoder) -> None:
-    if any(isinstance(module, nn.LayerNorm | nn.GroupNorm) for module in encoder.modules()):
-        raise _refusal("layer normalisation", "none")
-    if not isinstance(encoder, CNN):
-        return
-    if _activation(encoder) is not nn.ReLU:
-        raise _refusal(f"convolutions with {_activation(encoder).__name__}", "ReLU")
-    convolutions = _convolutions(encoder)
-    widths = [layer.out_channels for layer in convolutions]
-    fits = len(widths) == len(NATURE_CHANNELS) and all(a <= b for a, b in zip(widths, NATURE_CHANNELS, strict=True))
-    if not fits:
+def fold(norm: RunningNorm, layer: Dense) -> Dense:
+    """A layer that does to plain observations what this does to standardised ones, but for the clipping."""
+    scale = torch.rsqrt(norm.var.double() + 1e-5)
+    weight = layer.weight.double() * scale
+    return Dense(weight, layer.bias.double() - weight @ norm.mean.double())
+
+
+def _arguments(stack: Stack) -> tuple[str, list[int], dict[str, Any]]:
+    """Name of its policy, the units of its own fully connected layers, and further arguments."""
+    if not stack.convolutions:
+        return "MlpPolicy", stack.widths, {"activation_fn": stack.activation}
+    features = {"features_extractor_kwargs": {"features_dim": stack.widths[0]}}
+    return "CnnPolicy", stack.widths[1:], features | {"activation_fn": stack.activation}
+
+
+def _check_convolutions(stack: Stack) -> None:
+    widths = [layer.out_channels for layer in stack.convolutions]
+    if stack.activation is not nn.ReLU:
+        raise _refusal(f"convolutions with {stack.activation.__name__}", "ReLU")
+    if len(widths) != len(NATURE_CHANNELS) or any(a > b for a, b in zip(widths, NATURE_CHANNELS, strict=True)):
         raise _refusal(f"convolutions of {widths} channels", f"three of up to {list(NATURE_CHANNELS)}")
+    if not stack.widths:
+        raise _refusal("convolutions without a fully connected layer", "one layer or more")
 
 
 def _check_head(head: Head) -> None:
@@ -121,13 +213,6 @@ def _check_head(head: Head) -> None:
         raise _refusal("actions that are not counted from 0", "0")
 
 
-def _activation(encoder: Encoder) -> type[nn.Module]:
-    for module in encoder.modules():
-        if isinstance(module, ACTIVATIONS):
-            return type(module)
-    return nn.Tanh  # no layer, no activation
-
-
 def _norm_notes(norm: RunningNorm | AsItIs) -> tuple[str, ...]:
     if isinstance(norm, AsItIs) or not int(norm.updates):
         return ()
@@ -136,53 +221,36 @@ def _norm_notes(norm: RunningNorm | AsItIs) -> tuple[str, ...]:
 
 def _refusal(got: str, allowed: str) -> UserError:
     what = "no policy of Stable-Baselines3's own can express this network"
-    return UserError(what, got=got, allowed=allowed, fix=FIX)
+    return UserError(what, got=got, allowed=allowed, fix="leave out --plain")
 
 
-def _fill_trunk(extractor: nn.Module, net: nn.Module, ours: Encoder, norm: RunningNorm | AsItIs) -> None:
-    """Encoder and normaliser into its features extractor and the layers behind it."""
-    if isinstance(ours, CNN):
-        _fill_convolutions(extractor, ours)
-        rest = _linears(ours.dense)[1:]
-    else:
-        rest = _linears(ours)
-    theirs = _linears(net)
-    for k, (into, layer) in enumerate(zip(theirs, rest, strict=True)):
-        if k == 0 and isinstance(norm, RunningNorm):
-            _copy(into, *fold(norm, layer))
-        else:
-            _copy(into, layer.weight, layer.bias)
+def _fill(extractor: nn.Module, layers: list[nn.Linear], stack: Stack) -> None:
+    """A stack into its features extractor and the layers behind it."""
+    dense = stack.dense
+    if stack.convolutions:
+        theirs = [layer for layer in extractor.modules() if isinstance(layer, nn.Conv2d)]
+        _fill_convolutions(theirs, stack.convolutions)
+        (behind,), first = _linears(extractor), dense[0]
+        known, all_channels = stack.convolutions[-1].out_channels, theirs[-1].out_channels
+        wide = torch.zeros_like(behind.weight).view(behind.out_features, all_channels, -1)
+        wide[:, :known] = first.weight.view(behind.out_features, known, -1)
+        dense, layers = [Dense(wide.flatten(1), first.bias), *dense[1:]], [behind, *layers]
+    for into, layer in zip(layers, dense, strict=True):
+        into.weight.copy_(layer.weight)
+        into.bias.copy_(layer.bias)
 
 
-def fold(norm: RunningNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias that do to plain observations what a layer does to standardised ones, but for the clipping."""
-    scale = torch.rsqrt(norm.var.double() + 1e-5)
-    weight = layer.weight.double() * scale
-    return weight, layer.bias.double() - weight @ norm.mean.double()
-
-
-def _fill_convolutions(extractor: nn.Module, ours: CNN) -> None:
-    """Our convolutions into the first channels of its wider ones; the others stay at zero and are not listened to."""
-    theirs, known = _convolutions(extractor), _convolutions(ours)
-    for into, layer in zip(theirs, known, strict=True):
-        weight, bias = torch.zeros_like(into.weight), torch.zeros(into.out_channels, device=into.weight.device)
-        weight[: layer.out_channels, : layer.in_channels] = layer.weight
+def _fill_convolutions(theirs: list[nn.Conv2d], ours: list[nn.Conv2d]) -> None:
+    """Into the first channels of its wider ones; the others stay at zero and are not listened to."""
+    for into, layer in zip(theirs, ours, strict=True):
+        into.weight.zero_()[: layer.out_channels, : layer.in_channels] = layer.weight
+        bias = torch.as_tensor(into.bias).zero_()
         bias[: layer.out_channels] = torch.as_tensor(layer.bias)
-        _copy(into, weight, bias)
-    first, behind = _linears(ours.dense)[0], _linears(extractor)[0]
-    wide = torch.zeros_like(behind.weight).view(behind.out_features, theirs[-1].out_channels, -1)
-    wide[:, : known[-1].out_channels] = first.weight.view(first.out_features, known[-1].out_channels, -1)
-    _copy(behind, wide.flatten(1), first.bias)
+
+
+def _dense(module: nn.Module) -> list[Dense]:
+    return [Dense(layer.weight, layer.bias) for layer in _linears(module)]
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:
     return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-
-
-def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-
-
-def _copy(into: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
-    into.weight.copy_(weight)
-    torch.as_tensor(into.bias).copy_(bias)

@@ -1,7 +1,7 @@
 """Our networks inside Stable-Baselines3: `PPO(DrivetrainActorCriticPolicy, env, policy_kwargs={"config": {...}})`.
 
 A zip that its `save` writes names these classes, so their names and this file's stay as they are. `config` is plain
-JSON: fields of policies.config.PolicyConfig.
+JSON: NETWORK names what it may hold.
 """
 
 from __future__ import annotations
@@ -13,15 +13,25 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from ..envs.errors import UserError
 from ..policies.build import build_policy
 from ..policies.config import PolicyConfig
 from ..policies.distributions import Categorical, Distribution, MultiCategorical
+from ..policies.qnet import build_q_policy
+from .dqn_config import DQNConfig
+
+Q_EXTRAS = ("dueling", "quantiles", "noisy", "reward_scale", "norm_obs")
+NETWORK: dict[str, tuple[str, ...]] = {
+    "ppo": tuple(PolicyConfig.model_fields),
+    "dqn": (*PolicyConfig.model_fields, *Q_EXTRAS),
+}
+"""algorithm → settings that describe its network"""
 
 
 class DrivetrainActorCriticPolicy(ActorCriticPolicy):
@@ -69,9 +79,9 @@ class DrivetrainActorCriticPolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         spaces = as_seen(self.observation_space), self.action_space
         try:
-            self.core = build_policy(*spaces, network_config(self.config), weight_noise())
+            self.core = build_policy(*spaces, PolicyConfig(**self.config), weight_noise())
         except ValueError as error:
-            raise UserError("no network for this environment", got=error) from None
+            raise _no_network(error) from None
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -117,20 +127,91 @@ class DrivetrainActorCriticPolicy(ActorCriticPolicy):
         return pi.mode() if deterministic else pi.sample(None)
 
     def _normed(self, obs: PyTorchObs) -> Tensor:
-        assert isinstance(obs, Tensor), "our networks read one Box"
-        return self.core.obs_norm(obs.permute(0, 2, 3, 1) if self.channels_first else obs.to(torch.float32))
+        return self.core.obs_norm(seen(obs, self.channels_first))
 
 
-def network_config(config: Mapping[str, Any]) -> PolicyConfig:
-    """The network that plain fields describe.
+class DrivetrainQNetwork(BasePolicy):
+    """Our network of action values as its DQN trains it: `core` is a policies.qnet.QPolicy.
+
+    Of quantiles it trains the mean, and noisy layers are quiet.
+    """
+
+    def __init__(self, observation_space: Space[Any], action_space: Space[Any], config: Mapping[str, Any]) -> None:
+        super().__init__(observation_space, action_space)
+        self.config, self.channels_first = dict(config), transposed(observation_space)
+        try:
+            settings = DQNConfig(**{name: config[name] for name in config if name in NETWORK["dqn"]})
+            self.core = build_q_policy(as_seen(observation_space), action_space, settings, weight_noise())
+        except ValueError as error:
+            raise _no_network(error) from None
+
+    def forward(self, obs: PyTorchObs) -> Tensor:
+        """Values [B, A], of scaled rewards, of observations [B, …]."""
+        return self.core.q(self.core.obs_norm(seen(obs, self.channels_first)))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> Tensor:
+        del deterministic  # noise is the algorithm's
+        return self(observation).argmax(1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        spaces = {"observation_space": self.observation_space, "action_space": self.action_space}
+        return spaces | {"config": self.config}
+
+
+class DrivetrainDQNPolicy(DQNPolicy):
+    """Our network of action values, and its target network, for its DQN.
+
+    Args:
+        observation_space: numbers [O], or pictures as its VecTransposeImage hands them over.
+        action_space: Discrete, counted from 0.
+        lr_schedule: part of the training that is left, 1 to 0 → learning rate.
+        config: fields of NETWORK["dqn"]; None takes the defaults of DQNConfig.
+        optimizer_class: of torch.
+        optimizer_kwargs: further arguments for it.
 
     Raises:
-        UserError: unknown or out of range.
+        UserError: settings or spaces that no network of ours is made for.
     """
-    try:
-        return PolicyConfig(**config)
-    except ValueError as error:
-        raise UserError("the network's settings do not fit", got=" ".join(str(error).split())) from None
+
+    def __init__(
+        self,
+        observation_space: Space[Any],
+        action_space: Space[Any],
+        lr_schedule: Schedule,
+        config: Mapping[str, Any] | None = None,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        check_start(action_space)
+        self.config = dict(config or {})
+        super().__init__(
+            observation_space,
+            action_space,  # type: ignore[arg-type]
+            lr_schedule,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    def make_q_net(self) -> DrivetrainQNetwork:  # type: ignore[override]
+        """A network with first weights of the seed that Stable-Baselines3 has set."""
+        return DrivetrainQNetwork(self.observation_space, self.action_space, self.config).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        spaces = {"observation_space": self.observation_space, "action_space": self.action_space}
+        optimizer = {"optimizer_class": self.optimizer_class, "optimizer_kwargs": self.optimizer_kwargs}
+        return spaces | optimizer | {"lr_schedule": self._dummy_schedule, "config": self.config}
+
+
+def _no_network(error: ValueError) -> UserError:
+    return UserError("no network for this environment and these settings", got=" ".join(str(error).split()))
+
+
+def seen(obs: PyTorchObs, channels_first: bool) -> Tensor:
+    """Observations [B, …] as our networks see them: numbers float32, pictures [B, H, W, C]."""
+    assert isinstance(obs, Tensor), "our networks read one Box"
+    if obs.ndim == 2:
+        return obs.to(torch.float32)
+    return obs.permute(0, 2, 3, 1) if channels_first else obs
 
 
 def transposed(space: Space[Any]) -> bool:

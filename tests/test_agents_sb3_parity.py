@@ -6,16 +6,20 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from drivetrain.agents import ppo
+from drivetrain.agents import dqn, ppo
 from drivetrain.agents.config import PPOConfig
+from drivetrain.agents.dqn import DQNLearner
+from drivetrain.agents.dqn_config import DQNConfig
 from drivetrain.agents.ppo import PPOLearner
+from drivetrain.agents.replay import Steps
 from drivetrain.agents.rollout import Rollout
-from drivetrain.agents.sb3_plain import fill_actor_critic, plain_actor_critic
-from drivetrain.agents.sb3_settings import ppo_arguments
+from drivetrain.agents.sb3_plain import fill_actor_critic, fill_q, plain_actor_critic, plain_q
+from drivetrain.agents.sb3_settings import dqn_arguments, ppo_arguments
 from drivetrain.agents.sb3_vec import Sb3VecEnv
 
 T, B, SIZE = 32, 8, 5
@@ -79,13 +83,19 @@ def settings(head, epochs):
     )
 
 
+def shake(module, seed):
+    """First weights leave the last layers at rest: nothing of their gradients would be tested."""
+    rng = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=rng)
+
+
 def both(head, seed, epochs):
     """Our learner and its PPO with the same weights, each on a tape of its own with the same things on it."""
     config, space = settings(head, epochs), SPACES[head]
     ours = PPOLearner(Tape(seed, space), config, torch.Generator().manual_seed(seed))
-    with torch.no_grad():  # first weights leave the policy at rest: nothing of its gradients would be tested
-        for parameter in ours.policy.head.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed + 1))
+    shake(ours.policy.head, seed)
     plain = plain_actor_critic(ours.policy)
     env = Sb3VecEnv(Tape(seed, space))
     arguments = ppo_arguments(config) | {"policy_kwargs": plain.policy_kwargs, "seed": seed, "device": "cpu"}
@@ -176,3 +186,110 @@ def test_one_ppo_update_moves_every_weight_as_its_own(head, seed, epochs, monkey
     moved = max(float((a - b.detach()).abs().max()) for a, b in zip(before, ours.policy.parameters(), strict=True))
     assert moved > 5e-4, "an update that does not move proves nothing"
     assert largest_difference(ours, theirs) <= TOLERANCE
+
+
+def both_dqn(seed, n_step, soft, gradient_steps):
+    """Our DQN learner and its DQN with the same weights, each on a tape of its own with the same things on it."""
+    config = DQNConfig(
+        num_envs=B,
+        num_steps=T,
+        hidden=(64, 64),
+        batch_size=BATCH,
+        buffer_size=4 * T * B,
+        learning_starts=1,
+        replay_ratio=gradient_steps * BATCH / (T * B),
+        learning_rate=1e-4,
+        lr_schedule="constant",
+        n_step=n_step,
+        double=False,
+        target_update="soft" if soft else "hard",
+        tau=0.05,
+        target_every=SYNC if gradient_steps > 1 else 1,
+        norm_obs=False,
+        random_phase=False,
+    )
+    ours = DQNLearner(Tape(seed, Discrete(4)), config, torch.Generator().manual_seed(seed))
+    shake(ours.policy.net, seed)
+    ours.target.load_state_dict(ours.policy.net.state_dict())
+    plain = plain_q(ours.policy)
+    arguments = dqn_arguments(config) | {"target_update_interval": B, "learning_starts": 0, "train_freq": T}
+    arguments |= {"tau": config.tau if soft else 1.0, "policy_kwargs": plain.policy_kwargs, "seed": seed}
+    theirs = DQN(plain.policy, Sb3VecEnv(Tape(seed, Discrete(4))), device="cpu", **arguments)
+    for net in (theirs.q_net, theirs.q_net_target):
+        fill_q(net, ours.policy)
+    theirs.set_logger(Logger(None, []))
+    return ours, theirs
+
+
+def collect_dqn(model):
+    """T steps of its own, in its own replay. Returns the actions [T, B]."""
+    callback = Stop()
+    callback.init_callback(model)
+    model._last_obs, model._total_timesteps = model.env.reset(), 10**9
+    model.ep_info_buffer, model.ep_success_buffer = [], []
+    model.collect_rollouts(model.env, callback, TrainFreq(T, TrainFrequencyUnit.STEP), model.replay_buffer)
+    return torch.as_tensor(model.replay_buffer.actions[:T, :, 0])
+
+
+def played(tape, action):
+    """What is on a tape, as steps of ours."""
+    ones = torch.ones(T, B, dtype=torch.int64)
+    flags = tape.terminated, tape.truncated
+    return Steps(tape.obs[:T], tape.next_obs, action, tape.reward, *flags, ones, tape.reward, ones)
+
+
+def largest_q_difference(ours, theirs):
+    """Between all weights of the online and of the target network."""
+    gaps = []
+    for net, other in ((ours.policy.net, theirs.q_net), (ours.target, theirs.q_net_target)):
+        written = theirs.policy.make_q_net()
+        fill_q(written, SimpleNamespace(net=net, obs_norm=ours.policy.obs_norm, reward_scale=1.0))
+        pairs = zip(written.parameters(), other.parameters(), strict=True)
+        gaps += [float((here - there).detach().abs().max()) for here, there in pairs]
+    return max(gaps)
+
+
+BATCH, SYNC = 32, 10
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("gradient_steps", [1, 100])
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_dqn_updates_move_both_networks_as_its_own(seed, n_step, soft, gradient_steps, monkeypatch):
+    ours, theirs = both_dqn(seed, n_step, soft, gradient_steps)
+    assert largest_q_difference(ours, theirs) == 0.0
+    before = [parameter.detach().clone() for parameter in ours.policy.net.parameters()]
+    steps = played(ours.env, collect_dqn(theirs))
+    monkeypatch.setattr(dqn, "play", lambda *_: (steps, ours.env.obs[T]))
+    places, drawn = [], []
+    add, sample = ours.replay.add, ours.replay.sample
+
+    def noted_add(steps):
+        places.append(add(steps))
+        return places[0]
+
+    def noted_sample(*arguments):
+        drawn.append(sample(*arguments)[0])
+        return drawn[-1], None
+
+    monkeypatch.setattr(ours.replay, "add", noted_add)
+    monkeypatch.setattr(ours.replay, "sample", noted_sample)
+    ours.update_once()
+    assert ours.gradient_steps == gradient_steps
+
+    place_of = {int(place): divmod(k, B) for k, place in enumerate(places[0].flatten())}
+    rows = np.array([place_of[int(place)] for place in torch.cat(drawn)])  # [S, 2] step and lane
+    batches = rows.reshape(gradient_steps, BATCH, 2)
+    queue = [column for batch in batches for column in (batch[:, 0], batch[:, 1])]
+    monkeypatch.setattr(np.random, "randint", lambda *_, **__: queue.pop(0))
+    every = 1 if soft or gradient_steps == 1 else SYNC
+    for _ in range(gradient_steps // every):
+        theirs.train(every, BATCH)
+        theirs._on_step()  # where it updates its target network
+    assert not queue
+
+    moved = max(float((a - b.detach()).abs().max()) for a, b in zip(before, ours.policy.net.parameters(), strict=True))
+    assert moved > 5e-5, "an update that does not move proves nothing"
+    assert largest_q_difference(ours, theirs) <= TOLERANCE
