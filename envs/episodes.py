@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .codecs import ActionCodec, ObsCodec
 from .errors import UserError
-from .guard import FAULT, FRAMES, RESET_FAULT, Guard, Hanging, Place, Watch, failure
+from .guard import FAULT, FRAMES, RESET_FAULT, Guard, Place, Watch, failure
 from .gym_ids import find_spec
 from .gym_task import GymTask
 from .gym_view import GymView
@@ -91,6 +91,8 @@ class Game:
         scores, frames = [0.0] * len(seeds), [0] * len(seeds)
         waiting = iter(enumerate(seeds))
         live = [self._begin(seat, *episode) for seat, episode in zip(seats, waiting, strict=False)]
+        if not live:
+            return scores, frames
         stack = self.view.first(self._look(live))
         while live:
             with torch.inference_mode():
@@ -118,11 +120,8 @@ class Game:
 
     def _begin(self, seat: Seat, place: int, seed: int) -> Seat:
         seat.place, seat.seed, seat.steps, seat.score, seat.frames = place, seed, 0, 0.0, 0
-        try:
-            with self.watch:
-                seat.obs, info = seat.env.reset(seed=lane_seed(seed))
-        except Hanging as late:  # it rang between two environments
-            raise self._failed(seat, str(late)) from None
+        with self.watch:
+            seat.obs, info = seat.env.reset(seed=lane_seed(seed))
         if RESET_FAULT in info:
             raise self._failed(seat, info[RESET_FAULT])
         return seat

@@ -136,9 +136,9 @@ def _import_provider(env: str) -> None:
 
 
 def _install_line(error: BaseException) -> str | None:
-    told = re.search(r"pip install [^`]+", str(error))
-    if told is not None:
-        return told.group().strip()
+    told = re.findall(r"pip install [^`]+", str(error))
+    if told:
+        return str(told[-1]).strip()  # what comes before is needed only where there are no wheels
     if isinstance(error, ModuleNotFoundError) and error.name:
         module = error.name.partition(".")[0]
         return f"pip install {DISTRIBUTIONS.get(module, module)}"
