@@ -108,7 +108,7 @@ def lambda_returns(
     for t in reversed(range(len(reward))):
         later = torch.where(truncated[t], next_value[t], later)
         future = q_lambda * later + (1 - q_lambda) * next_value[t]
-        later = found[t] = reward[t] + gamma * future * ~terminated[t]
+        later = found[t] = reward[t] + gamma * future.masked_fill(terminated[t], 0.0)
     return found
 
 

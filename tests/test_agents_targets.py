@@ -176,15 +176,17 @@ def test_soft_values_and_bonus_equal_a_loop():
         rng, (s, a, n, _), _ = case(seed)
         values, tau = draw(rng, s, a, n), 0.05 + float(torch.rand((), generator=rng))
         action = torch.randint(0, a, (s,), generator=rng)
-        soft, bonus = soft_values(values, tau), munchausen_bonus(values, action, 0.7, tau, -0.8)
-        for i in range(s):
-            q = [float(values[i, k].mean()) for k in range(a)]
+        soft, bonus = [], []
+        for z, taken in zip(values.tolist(), action.tolist(), strict=True):
+            q = [sum(quantiles) / n for quantiles in z]
             total = sum(math.exp((x - max(q)) / tau) for x in q)
             scaled = [(x - max(q)) - tau * math.log(total) for x in q]
-            for j in range(n):
-                wanted = sum(math.exp(scaled[k] / tau) * (float(values[i, k, j]) - scaled[k]) for k in range(a))
-                assert float(soft[i, j]) == pytest.approx(wanted, abs=1e-9)
-            assert float(bonus[i]) == pytest.approx(0.7 * min(0.0, max(-0.8, scaled[int(action[i])])), abs=1e-9)
+            odds = [math.exp(x / tau) for x in scaled]
+            soft.append([sum(odds[k] * (z[k][j] - scaled[k]) for k in range(a)) for j in range(n)])
+            bonus.append(0.7 * min(0.0, max(-0.8, scaled[taken])))
+        torch.testing.assert_close(soft_values(values, tau), torch.tensor(soft, dtype=torch.float64))
+        found = munchausen_bonus(values, action, 0.7, tau, -0.8)
+        torch.testing.assert_close(found, torch.tensor(bonus, dtype=torch.float64))
 
 
 def test_a_cold_policy_is_the_maximum():
@@ -211,15 +213,15 @@ def test_the_quantile_huber_loss_equals_a_loop():
         rng, (s, n, m, _), _ = case(seed)
         predicted, target = 2 * draw(rng, s, n), 2 * draw(rng, s, m)
         kappa = 0.2 + float(torch.rand((), generator=rng))
-        found = quantile_huber(predicted, target, kappa)
-        for k in range(s):
+        found = quantile_huber(predicted, target, kappa).tolist()
+        for k, (guesses, truths) in enumerate(zip(predicted.tolist(), target.tolist(), strict=True)):
             total = 0.0
-            for i in range(n):
-                for j in range(m):
-                    u = float(target[k, j] - predicted[k, i])
+            for i, guess in enumerate(guesses):
+                for truth in truths:
+                    u = truth - guess
                     size = 0.5 * u * u if abs(u) <= kappa else kappa * (abs(u) - 0.5 * kappa)
                     total += abs((2 * i + 1) / (2 * n) - (u < 0)) * size / kappa / m
-            assert float(found[k]) == pytest.approx(total, abs=1e-10)
+            assert found[k] == pytest.approx(total, abs=1e-10)
 
 
 @pytest.mark.learning
