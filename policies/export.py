@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OPSET = 18
 TOLERANCE = 1e-4
 """two choices closer than this are as good as each other; a graph that is farther from its network is no copy of it"""
-BATCHES = (1, 3, 256)
+BATCHES = (1, 3, 64)
 """sizes of the batches that a graph is compared on"""
 
 
