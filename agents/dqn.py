@@ -167,6 +167,8 @@ class DQNLearner:
             self.target.load_state_dict(self.policy.net.state_dict())
         self.owed += count * cfg.replay_ratio
         due, self.owed = divmod(self.owed, cfg.batch_size)
+        if due < 1:  # a round may be too short for a batch
+            return []
         return [self._learn_from(places, probability, rate) for places, probability in self._drawn(int(due))]
 
     def _drawn(self, batches: int) -> Iterator[tuple[Tensor, Tensor | None]]:
