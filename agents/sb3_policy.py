@@ -1,7 +1,7 @@
 """Our networks inside Stable-Baselines3: `PPO(DrivetrainActorCriticPolicy, env, policy_kwargs={"config": {...}})`.
 
 A zip that its `save` writes names these classes, so their names and this file's stay as they are. `config` is plain
-JSON: NETWORK names what it may hold.
+JSON: sb3_settings.NETWORK names what it may hold.
 """
 
 from __future__ import annotations
@@ -25,13 +25,7 @@ from ..policies.config import PolicyConfig
 from ..policies.distributions import Categorical, Distribution, MultiCategorical
 from ..policies.qnet import build_q_policy
 from .dqn_config import DQNConfig
-
-Q_EXTRAS = ("dueling", "quantiles", "noisy", "reward_scale", "norm_obs")
-NETWORK: dict[str, tuple[str, ...]] = {
-    "ppo": tuple(PolicyConfig.model_fields),
-    "dqn": (*PolicyConfig.model_fields, *Q_EXTRAS),
-}
-"""algorithm → settings that describe its network"""
+from .sb3_settings import NETWORK
 
 
 class DrivetrainActorCriticPolicy(ActorCriticPolicy):

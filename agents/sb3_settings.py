@@ -5,8 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ..envs.errors import UserError
+from ..policies.config import PolicyConfig
 from .config import PPOConfig
 from .dqn_config import DQNConfig
+
+Q_EXTRAS = ("dueling", "quantiles", "noisy", "reward_scale", "norm_obs")
+NETWORK: dict[str, tuple[str, ...]] = {
+    "ppo": tuple(PolicyConfig.model_fields),
+    "dqn": (*PolicyConfig.model_fields, *Q_EXTRAS),
+}
+"""algorithm → settings that describe its network"""
+
+
+def network_fields(config: PolicyConfig, algo: str) -> dict[str, Any]:
+    """The settings of an algorithm (ppo or dqn) that describe its network, as plain JSON."""
+    fields = config.model_dump(mode="json")
+    return {name: fields[name] for name in NETWORK[algo]}
 
 
 def ppo_arguments(config: PPOConfig) -> dict[str, Any]:

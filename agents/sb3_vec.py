@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import gymnasium
 import numpy as np
@@ -15,9 +15,18 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from ..envs.errors import UserError
-from .rollout import BatchedEnv, Step
+from .rollout import BatchedEnv, EpisodeStats, Rollout, Step
 
 Indices = int | Iterable[int] | None
+
+
+class Ended(NamedTuple):
+    """What statistics of episodes are made of; see Step."""
+
+    done: Tensor
+    episode_return: Tensor
+    episode_frames: Tensor
+    lap_finished: Tensor | None
 
 
 class Sb3VecEnv(VecEnv):
@@ -29,18 +38,22 @@ class Sb3VecEnv(VecEnv):
 
     Args:
         env: the batch. One that resets lanes in a step of their own (valid is not None) cannot be used.
+        reward_scale: rewards are multiplied by this; returns of episodes are not.
     """
 
-    def __init__(self, env: BatchedEnv) -> None:
-        self.env = env
+    def __init__(self, env: BatchedEnv, reward_scale: float = 1.0) -> None:
+        self.env, self.reward_scale = env, reward_scale
+        self.stats = EpisodeStats()
+        self.frames = 0
+        """frames of the simulator, all lanes together, since the adapter was made"""
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._action = torch.zeros(0)
-        self._lengths = np.zeros(env.num_envs, np.int64)
+        self.lengths = np.zeros(env.num_envs, np.int64)  # [B] steps of the running episodes
         self._began = time.monotonic()
 
     def reset(self) -> NDArray[Any]:
         """Starts every lane. Returns obs [B, …]."""
-        self._lengths[:] = 0
+        self.lengths[:] = 0
         return _array(self.env.reset())
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -56,27 +69,30 @@ class Sb3VecEnv(VecEnv):
         step = self.env.step(self._action)
         if step.valid is not None:
             what = "Stable-Baselines3 cannot use environments that reset themselves in a step of their own"
-            raise UserError(what, got="autoreset NEXT_STEP", allowed="SAME_STEP", fix="train with --backend native")
-        self._lengths += 1
+            raise UserError(what, got="autoreset NEXT_STEP", allowed="SAME_STEP", fix="take --vectorization sync")
+        self.lengths += 1
+        self.frames += int(step.frames.sum())
         terminated, truncated = _array(step.terminated), _array(step.truncated)
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():
+            ended = Ended(step.terminated | step.truncated, step.episode_return, step.episode_frames, step.lap_finished)
+            self.stats.add(cast(Rollout, ended))
             self._report(step, np.flatnonzero(done), truncated & ~terminated, infos)
-        return _array(step.obs), _array(step.reward).astype(np.float32), done, infos
+        return _array(step.obs), self.reward_scale * _array(step.reward).astype(np.float32), done, infos
 
     def _report(self, step: Step, lanes: NDArray[Any], cut: NDArray[Any], infos: list[dict[str, Any]]) -> None:
         """Writes into infos what is to be known about the episodes that ended in lanes; cut [B] by the clock alone."""
         last = _array(step.next_obs[torch.as_tensor(lanes).to(self.env.device)])
         score, seconds = _array(step.episode_return), round(time.monotonic() - self._began, 6)
         for k, lane in enumerate(lanes):
-            episode = {"r": float(score[lane]), "l": int(self._lengths[lane]), "t": seconds}
+            episode = {"r": float(score[lane]), "l": int(self.lengths[lane]), "t": seconds}
             infos[lane] = {
                 "terminal_observation": last[k],
                 "TimeLimit.truncated": bool(cut[lane]),
                 "episode": episode,
             }
-        self._lengths[lanes] = 0
+        self.lengths[lanes] = 0
 
     def close(self) -> None:
         """There is nothing to close."""

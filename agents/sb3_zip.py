@@ -21,8 +21,8 @@ from ..policies.qnet import QPolicy
 from .config import PPOConfig
 from .dqn_config import DQNConfig
 from .sb3_plain import Plain, fill_actor_critic, fill_q, plain_actor_critic, plain_q
-from .sb3_policy import NETWORK, DrivetrainActorCriticPolicy, DrivetrainDQNPolicy
-from .sb3_settings import dqn_arguments, ppo_arguments
+from .sb3_policy import DrivetrainActorCriticPolicy, DrivetrainDQNPolicy
+from .sb3_settings import dqn_arguments, network_fields, ppo_arguments
 
 PROBES = 512
 """observations on which the exported network is compared with ours"""
@@ -84,12 +84,6 @@ def _blank(model: Any, spaces: Spaces) -> Any:
     return model
 
 
-def network_fields(algo: str, config: PolicyConfig) -> dict[str, Any]:
-    """The settings of an algorithm (ppo or dqn) that describe its network, as plain JSON."""
-    fields = config.model_dump(mode="json")
-    return {name: fields[name] for name in NETWORK[algo]}
-
-
 def _ppo(policy: Policy, config: PolicyConfig, spaces: Spaces, plain: bool) -> tuple[PPO, tuple[str, ...]]:
     arguments = ppo_arguments(config) if isinstance(config, PPOConfig) else {}
     if plain:
@@ -97,7 +91,7 @@ def _ppo(policy: Policy, config: PolicyConfig, spaces: Spaces, plain: bool) -> t
         model = blank_ppo(made.policy, spaces, arguments | _plain_arguments(made) | {"use_sde": made.use_sde})
         fill_actor_critic(model.policy, policy)
         return model, made.notes
-    kwargs = {"policy_kwargs": {"config": network_fields("ppo", config)}}
+    kwargs = {"policy_kwargs": {"config": network_fields(config, "ppo")}}
     model = blank_ppo(DrivetrainActorCriticPolicy, spaces, arguments | kwargs)
     if int(policy.return_norm.updates):
         sd = torch.sqrt(policy.return_norm.var + 1e-5)
@@ -115,7 +109,7 @@ def _dqn(policy: QPolicy, config: PolicyConfig, spaces: Spaces, plain: bool) -> 
         fill_q(model.q_net, policy)
         notes = made.notes
     else:
-        fields = network_fields("dqn", config) | {"reward_scale": 1.0}
+        fields = network_fields(config, "dqn") | {"reward_scale": 1.0}
         model = blank_dqn(DrivetrainDQNPolicy, spaces, arguments | {"policy_kwargs": {"config": fields}})
         for stream in (policy.net.advantage, policy.net.value):
             if stream is not None:

@@ -25,6 +25,7 @@ from drivetrain.agents.sb3_vec import Sb3VecEnv
 T, B, SIZE = 32, 8, 5
 SPACES = {"gaussian": Box(-1, 1, (3,), np.float32), "categorical": Discrete(4)}
 TOLERANCE = 1e-6
+FRAMES = torch.ones(T, B, dtype=torch.int64)
 
 
 class Tape:
@@ -57,7 +58,8 @@ class Tape:
     def step(self, action):
         t, self.at = self.at, self.at + 1
         rows = {name: getattr(self, name)[t] for name in ("next_obs", "reward", "terminated", "truncated")}
-        return SimpleNamespace(obs=self.obs[t + 1], episode_return=self.reward[t], valid=None, **rows)
+        rows |= {"episode_return": self.reward[t], "episode_frames": FRAMES[t], "frames": FRAMES[t]}
+        return SimpleNamespace(obs=self.obs[t + 1], lap_finished=None, valid=None, **rows)
 
 
 class Stop(BaseCallback):
@@ -127,9 +129,9 @@ def as_ours(buffer, tape):
         reward=tape.reward,  # its own rewards have the worth of what was cut off added
         terminated=tape.terminated,
         truncated=tape.truncated,
-        frames=torch.ones(T, B, dtype=torch.int64),
+        frames=FRAMES,
         episode_return=tape.reward,
-        episode_frames=torch.ones(T, B, dtype=torch.int64),
+        episode_frames=FRAMES,
     )
 
 
@@ -233,9 +235,8 @@ def collect_dqn(model):
 
 def played(tape, action):
     """What is on a tape, as steps of ours."""
-    ones = torch.ones(T, B, dtype=torch.int64)
     flags = tape.terminated, tape.truncated
-    return Steps(tape.obs[:T], tape.next_obs, action, tape.reward, *flags, ones, tape.reward, ones)
+    return Steps(tape.obs[:T], tape.next_obs, action, tape.reward, *flags, FRAMES, tape.reward, FRAMES)
 
 
 def largest_q_difference(ours, theirs):

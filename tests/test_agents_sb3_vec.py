@@ -48,6 +48,9 @@ class Scripted:
             terminated=terminated,
             truncated=truncated,
             episode_return=seen * torch.tensor([1.0, 2.0]),
+            episode_frames=2 * seen.long(),
+            lap_finished=None,
+            frames=torch.tensor([2, 2]),
             valid=self.valid,
         )
 
@@ -75,6 +78,9 @@ def test_an_end_tells_the_last_observation_the_return_the_length_and_whether_it_
     assert infos[0]["terminal_observation"].tolist() == [3.0]
     assert infos[0]["TimeLimit.truncated"] is False
     assert (infos[0]["episode"]["r"], infos[0]["episode"]["l"]) == (3.0, 3)
+    # of the two episodes that ended, in the order of their ends: returns 4 and 3, 2 frames a step
+    assert env.stats.table[:, :2].tolist() == [[4.0, 4.0], [3.0, 6.0]]
+    assert (env.stats.episodes, env.frames) == (2, 12)
 
 
 def test_what_was_handed_over_is_not_overwritten_by_the_next_step():
@@ -107,6 +113,14 @@ def test_the_adapter_sees_what_the_batch_does(actions):
             assert np.array_equal(infos[lane]["terminal_observation"], step.next_obs[lane].numpy())
             assert infos[lane]["episode"]["r"] == float(step.episode_return[lane])
     assert ended >= 8, "random driving ends an episode of 40 steps in every lane at least once"
+
+
+def test_rewards_are_scaled_and_returns_are_not():
+    env = Sb3VecEnv(Scripted(), reward_scale=0.5)
+    env.reset()
+    rewards = [env.step(np.zeros((2, 1), np.float32)) for _ in range(2)]
+    assert rewards[1][1].tolist() == [0.5, 1.0]
+    assert rewards[1][3][1]["episode"]["r"] == 4.0
 
 
 def test_an_environment_that_resets_in_a_step_of_its_own_is_refused():
