@@ -7,7 +7,7 @@ distances along the lap, so that a place on the line is an index and nothing is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ REAR_AXLE = CAR.wheel_y[2] - CAR.com_y
 
 
 @dataclass(frozen=True)
-class ExpertConfig:
+class ExpertSettings:
     """Settings of the scripted driver, chosen on tracks of the validation seeds (no failure on 2,000 of them)."""
 
     num_points: int = 512
@@ -66,6 +66,16 @@ class ExpertConfig:
     """rad, side slip angle beyond which the gas is closed"""
 
 
+SEEABLE = replace(
+    ExpertSettings(), a_lat=150.0, a_brake=120.0, v_max=90.0, gas_gain=0.1, brake_gain=0.08, brake_max=0.4
+)
+"""A teacher of drivers that see pictures: it brakes late and hard, within the 37 u of road that a picture shows ahead.
+
+A student cannot learn to brake for what it does not see. The gentle gas is for its sake too: pedals that turn over
+within a unit of speed cannot be copied by whoever knows the speed less exactly.
+"""
+
+
 @dataclass(frozen=True)
 class Line:
     """Plans for P tracks, M points each."""
@@ -73,16 +83,16 @@ class Line:
     points: Tensor  # [P, M, 2] u, evenly spaced along the lap
     speed: Tensor  # [P, M] u/s
     spacing: Tensor  # [P] u between points
-    config: ExpertConfig
+    config: ExpertSettings
 
     def to(self, device: torch.device | str) -> Line:
         """The same plans on another device."""
         return Line(self.points.to(device), self.speed.to(device), self.spacing.to(device), self.config)
 
 
-def build_lines(tracks: Tracks, config: ExpertConfig | None = None) -> Line:
+def build_lines(tracks: Tracks, config: ExpertSettings | None = None) -> Line:
     """Racing line and speed profile of every track, on the tracks' device."""
-    config = config or ExpertConfig()
+    config = config or ExpertSettings()
     # float64: the line is the minimum of a sum of squared second differences, small numbers from large ones
     centre = tracks.centre[:, : int(tracks.num_tiles.max())].double()
     line = racing_line(centre, tracks.num_tiles, config)
@@ -117,7 +127,7 @@ def resample(points: Tensor, count: Tensor, num_points: int) -> tuple[Tensor, Te
     return torch.lerp(first, second, share[..., None]), step
 
 
-def racing_line(centre: Tensor, count: Tensor, config: ExpertConfig) -> Tensor:
+def racing_line(centre: Tensor, count: Tensor, config: ExpertSettings) -> Tensor:
     """Points [P, M, 2] u of the least bent closed line within max_offset of the centre line [P, K, 2].
 
     Minimises the sum of squared second differences of the points c + e n over the offsets |e| <= max_offset: a convex
@@ -137,7 +147,7 @@ def racing_line(centre: Tensor, count: Tensor, config: ExpertConfig) -> Tensor:
     return road + offset[..., None] * normal
 
 
-def _least_bent(road: Tensor, normal: Tensor, offset: Tensor, config: ExpertConfig) -> Tensor:
+def _least_bent(road: Tensor, normal: Tensor, offset: Tensor, config: ExpertSettings) -> Tensor:
     """Offsets [P, M] after line_steps accelerated projected gradient steps from offset."""
     probe, weight = offset, 1.0
     for _ in range(config.line_steps):
@@ -155,7 +165,7 @@ def _second_difference(points: Tensor) -> Tensor:
     return points.roll(1, 1) - 2.0 * points + points.roll(-1, 1)
 
 
-def speed_profile(points: Tensor, spacing: Tensor, config: ExpertConfig) -> Tensor:
+def speed_profile(points: Tensor, spacing: Tensor, config: ExpertSettings) -> Tensor:
     """Speeds [P, M] u/s: v = min(v_max, sqrt(a_lat / curvature)), low enough to brake in time for what follows.
 
     Braking: v_i² <= v_j² + 2 a_brake (s_j - s_i) for every later point j. The smallest of these bounds is found by
@@ -210,6 +220,38 @@ def act(line: Line, tracks: Tracks, state: CarState) -> Tensor:
     gas = torch.where(slip > cfg.slip_max, 0.0, gas)
     brake = (cfg.brake_gain * (along - target)).clamp(0, cfg.brake_max) * (1.0 - used.square()).clamp(min=0).sqrt()
     return torch.stack(((-angle).clamp(-1, 1), gas, brake), -1)
+
+
+SITUATION = ("speed", "side_speed", "yaw_rate", "offset", "heading_error", "target_speed")
+"""what situation() tells, in this order"""
+
+
+def situation(line: Line, state: CarState) -> Tensor:
+    """[B, 6] of SITUATION: how B cars move and stand to their lines; all numbers are around 1 or smaller.
+
+    Speeds along the car and of the profile are in 50 u/s, the side speed in 5 u/s, positive to the right; the yaw rate
+    is in rad/s, the distance from the line in 4 u and the heading error in rad, all positive to the left.
+    """
+    ahead = forward(state.heading)
+    points = line.points[state.track]
+    here = (points - state.pos[:, None]).square().sum(-1).argmin(1)
+    rows, count = torch.arange(len(here), device=here.device), points.shape[1]
+    tangent = points[rows, (here + 1) % count] - points[rows, (here - 1) % count]
+    tangent = tangent / tangent.norm(dim=-1, keepdim=True)
+    gap = state.pos - points[rows, here]
+    columns = (
+        (state.velocity * ahead).sum(-1) / 50.0,
+        (state.velocity * right(state.heading)).sum(-1) / 5.0,
+        state.yaw_rate,
+        _cross(tangent, gap) / 4.0,
+        torch.atan2(_cross(tangent, ahead), (tangent * ahead).sum(-1)),
+        line.speed[state.track, here] / 50.0,
+    )
+    return torch.stack(columns, -1)
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def _point_at(points: Tensor, place: Tensor) -> Tensor:

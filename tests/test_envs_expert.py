@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from drivetrain.envs.expert import (
-    ExpertConfig,
+    SEEABLE,
+    SITUATION,
+    ExpertSettings,
     Line,
     act,
     build_lines,
     racing_line,
     resample,
+    situation,
     speed_profile,
 )
 from drivetrain.envs.sim import Sim
@@ -52,7 +55,7 @@ def test_resampling_walks_the_closed_polyline_in_equal_steps() -> None:
 @pytest.mark.golden
 def test_a_circle_is_driven_at_the_speed_its_radius_allows() -> None:
     # v = sqrt(a R) = sqrt(100 · 36) = 60 u/s, the same everywhere
-    config = ExpertConfig(a_lat=100.0, v_max=90.0)
+    config = ExpertSettings(a_lat=100.0, v_max=90.0)
     round_ = circle(36.0, 512)
     spacing = torch.tensor([2 * 36.0 * math.sin(math.pi / 512)], dtype=torch.float64)
     torch.testing.assert_close(
@@ -76,7 +79,7 @@ def test_braking_by_doubling_is_braking_point_by_point(line: Line) -> None:
 
 
 def test_the_line_keeps_to_its_offset_and_bends_less_than_the_centre(tracks: Tracks) -> None:
-    config = ExpertConfig(max_offset=3.0)
+    config = ExpertSettings(max_offset=3.0)
     centre = tracks.centre[:, : tracks.max_tiles].double()
     road, _ = resample(centre, tracks.num_tiles, config.num_points)
     curve = racing_line(centre, tracks.num_tiles, config)
@@ -92,7 +95,7 @@ def test_the_line_keeps_to_its_offset_and_bends_less_than_the_centre(tracks: Tra
 def test_the_line_of_a_circle_goes_to_its_inside() -> None:
     # second differences of a circle cut into M points are R (2π/M)² long: the smaller R the less they add up to, so
     # the best radius of a road from 16 to 24 is 16; few steps are enough where M is small
-    config = ExpertConfig(max_offset=4.0, num_points=64, line_steps=400)
+    config = ExpertSettings(max_offset=4.0, num_points=64, line_steps=400)
     curve = racing_line(circle(20.0, 300), torch.tensor([300]), config)
     torch.testing.assert_close(curve.norm(dim=-1), torch.full((1, 64), 16.0).double(), rtol=5e-3, atol=0)
 
@@ -144,4 +147,40 @@ def test_it_finishes_every_lap_in_the_simulator(tracks: Tracks, line: Line) -> N
         score = torch.where(outcome.done & (score == 0), outcome.episode_return, score)
         if (score != 0).all():
             break
+    assert (score >= 900).all()
+
+
+@pytest.mark.golden
+def test_a_car_is_told_how_it_stands_to_its_line(line: Line) -> None:
+    # one point of the first line: 2 u to the left of it, turned 0.3 rad to the left of its direction, at 20 u/s along
+    # the car and 1 u/s to its right, yaw 0.5 rad/s
+    tangent = line.points[0, 101] - line.points[0, 99]
+    tangent = tangent / tangent.norm()
+    left = torch.stack((-tangent[1], tangent[0]))
+    heading = torch.atan2(tangent[1], tangent[0]) + 0.3 - math.pi / 2
+    ahead = torch.stack((-heading.sin(), heading.cos()))
+    side = torch.stack((heading.cos(), heading.sin()))
+    one = Sim(pool(FIRST, 1), 1).state
+    state = replace(
+        one,
+        pos=(line.points[0, 100] + 2.0 * left)[None],
+        heading=heading[None],
+        velocity=(20.0 * ahead + 1.0 * side)[None],
+        yaw_rate=torch.tensor([0.5]),
+    )
+    told = dict(zip(SITUATION, situation(line, state)[0].tolist(), strict=True))
+    wanted = {"speed": 0.4, "side_speed": 0.2, "yaw_rate": 0.5, "offset": 0.5, "heading_error": 0.3}
+    wanted["target_speed"] = line.speed[0, 100].item() / 50.0
+    assert told == pytest.approx(wanted, abs=2e-3)
+
+
+def test_the_seeable_expert_brakes_within_what_a_picture_shows(tracks: Tracks) -> None:
+    # from v_max down to a bend of 40 u/s, at the deceleration that it plans for: (90² − 40²) / 240 = 27 u < 37 u
+    assert (SEEABLE.v_max**2 - 40.0**2) / (2 * SEEABLE.a_brake) < 37.0
+    seeable, sim = build_lines(tracks, SEEABLE), Sim(tracks, 6)
+    sim.reset()
+    score = torch.zeros(6)
+    for _ in range(1000):
+        outcome = sim.step(act(seeable, tracks, sim.state))
+        score = torch.where(outcome.done & (score == 0), outcome.episode_return, score)
     assert (score >= 900).all()
