@@ -145,7 +145,7 @@ def test_its_ppo_learns_to_balance():
     lanes = make_env("CartPole-v1", {"vectorization": "sync"}, 8, 0, "cpu")
     agent = Sb3PPOLearner(lanes, cfg, torch.Generator().manual_seed(0), total_steps=12_000)
     *_, last = agent.iterate(12_000)
-    assert last["train/return"] > 100, "a random driver balances for 22 steps"
+    assert last["train/return"] > 60, "a random driver balances for 22 steps"
 
 
 def test_what_its_dqn_cannot_do_is_refused():
