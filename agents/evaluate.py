@@ -163,8 +163,8 @@ def _roads(seeds: tuple[int, ...], device: str) -> Tracks:
 
 def scored(config: SimConfig | None) -> SimConfig:
     """The task of a driver as it is scored: how it was paid, and what colours it was shown, belongs to training."""
-    pay = {"gap_cost": 0.0, "gap_cost_start": None, "patience": 0}
-    return replace(config or SimConfig(), **pay, domain_randomize=False, indicators="original")
+    plain = replace(config or SimConfig(), domain_randomize=False, indicators="original")
+    return replace(plain, gap_cost=0.0, gap_cost_start=None, patience=0)
 
 
 def play_twin(

@@ -22,6 +22,7 @@ __all__ = ["main", "play", "summary"]
 CARS = (RACING, ORIGINAL)
 BATCH = 1000  # episodes played together in the simulator
 COLUMNS = 4  # episodes side by side in the table
+LONGEST_SPACE = 80  # characters
 
 
 class EvaluateOptions(Options):
@@ -117,7 +118,15 @@ def _check_fit(driver: Driver, env: str) -> None:
     for what, (known, there) in zip(("observations", "actions"), pairs, strict=True):
         if known != there:
             fix = f"take --env {driver.env}" + (f" or {ORIGINAL}" if driver.env == RACING else "")
-            raise UserError(f"the {what} of {env} are not those of {driver.name}", got=there, allowed=known, fix=fix)
+            raise UserError(
+                f"the {what} of {env} are not those of {driver.name}", got=_short(there), allowed=_short(known), fix=fix
+            )
+
+
+def _short(space: object) -> str:
+    """A space in one line: a Box with many numbers is printed in several."""
+    text = " ".join(str(space).split())
+    return text if len(text) <= LONGEST_SPACE else f"{text[: LONGEST_SPACE - 1]}…"
 
 
 def summary(scores: Scores, threshold: float | None) -> dict[str, Any]:
