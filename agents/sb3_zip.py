@@ -60,6 +60,15 @@ def export_sb3(policy: Policy | QPolicy, config: PolicyConfig, spaces: Spaces, p
     return Zip(content.getvalue(), _largest_gap(model, policy, spaces), notes)
 
 
+def fitting_spaces(own: Spaces, seen: Spaces) -> Spaces:
+    """The environment's own spaces where a policy can take them as they are, else those that it sees and acts in."""
+    kept = []
+    for here, there in zip(own, seen, strict=True):
+        alike = type(here) is type(there) and here.shape == there.shape and here.dtype == there.dtype
+        kept.append(here if alike else there)
+    return kept[0], kept[1]
+
+
 def blank_ppo(policy: Any, spaces: Spaces, arguments: dict[str, Any]) -> PPO:
     """Its PPO without an environment, as if it had learned on one lane."""
     return _blank(PPO(policy, None, device="cpu", _init_setup_model=False, **arguments), spaces)  # type: ignore[arg-type]

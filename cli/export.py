@@ -27,6 +27,9 @@ class ExportOptions(Options):
 
     to: Literal["onnx", "sb3"] = Field("onnx", description="kind of file: onnx, or a zip of Stable-Baselines3")
     out: str | None = Field(None, description="the file, such as driver.onnx; must be given")
+    plain: bool = Field(
+        False, description="of sb3: by its own policy classes, so that nobody needs drivetrain to open it"
+    )
     force: bool = Field(False, description="replace files that are there already")
     checkpoint: str = Field("best", description="of the run: best (by validation), last, or a step")
 
@@ -35,9 +38,9 @@ SPEC = Spec(
     ExportOptions,
     "drivetrain export RUN",
     "Write the decision of a run to a file: observations in, actions out, with its normaliser and its memory of "
-    "pictures. FILE.json beside an ONNX graph says what goes in and what comes out.",
+    "pictures. FILE.json beside an ONNX graph says what goes in and what comes out; a zip is opened by PPO.load or "
+    "DQN.load of Stable-Baselines3.",
     positionals=("run",),
-    unbuilt={"to": ("sb3",)},
 )
 
 
@@ -51,8 +54,13 @@ def main(argv: list[str]) -> Result:
 
     if parsed.words[0] in SCRIPTED:
         raise UserError("only a run can be exported", got=parsed.words[0], fix="list the runs with `drivetrain runs`")
+    if options.plain and options.to != "sb3":
+        raise UserError("--plain is of no use with --to onnx", fix="leave it out, or take --to sb3")
     path = target(options.out)
-    return export_onnx(find_driver(parsed.words[0], options.checkpoint), path, options.force)
+    driver = find_driver(parsed.words[0], options.checkpoint)
+    if options.to == "sb3":
+        return export_zip(driver, path, options.plain, options.force)
+    return export_onnx(driver, path, options.force)
 
 
 def export_onnx(driver: Driver, path: Path, force: bool) -> Result:
@@ -79,6 +87,29 @@ def export_onnx(driver: Driver, path: Path, force: bool) -> Result:
     words = dumps(sidecar(driver, facts, decision.ports(), error), indent=2) + "\n"
     write_whole(dict(zip(files, (graph, words.encode()), strict=True)))
     return _done(driver, files, error)
+
+
+def export_zip(driver: Driver, path: Path, plain: bool, force: bool) -> Result:
+    """Write a zip of Stable-Baselines3; where its spaces have room for those of the environment, it holds these.
+
+    Raises:
+        UserError: the file is there already, or Stable-Baselines3 cannot express the network (2).
+    """
+    check_free((path,), force)
+    from drivetrain.agents.agent import load_policy
+    from drivetrain.agents.build import make_config
+    from drivetrain.agents.sb3_zip import export_sb3, fitting_spaces
+    from drivetrain.agents.worlds import spaces_of
+    from drivetrain.progress import say
+    from drivetrain.sidecar import facts_of
+
+    config = make_config(str(driver.record.get("algo", "ppo")), driver.record)
+    spaces = fitting_spaces(facts_of(driver).spaces, spaces_of(driver.env, driver.record))
+    made = export_sb3(load_policy(driver.record, Path(driver.key)), config, spaces, plain)
+    write_whole({path: made.content})
+    say("\n".join([f"{path}: {len(made.content) / 1e3:.1f} kB", *(f"note: {note}" for note in made.notes)]))
+    say(f"{driver.title}: without exploration its actions differ by {made.max_abs_error:.1e} at most")
+    return Result({"files": [str(path)], "max_abs_error": made.max_abs_error})
 
 
 def _done(driver: Driver, files: tuple[Path, ...], error: float) -> Result:
