@@ -27,9 +27,7 @@ class ExportOptions(Options):
 
     to: Literal["onnx", "sb3"] = Field("onnx", description="kind of file: onnx, or a zip of Stable-Baselines3")
     out: str | None = Field(None, description="the file, such as driver.onnx; must be given")
-    plain: bool = Field(
-        False, description="of sb3: by its own policy classes, so that nobody needs drivetrain to open it"
-    )
+    plain: bool = Field(False, description="of sb3: by its own policy classes; nobody needs drivetrain to open it")
     force: bool = Field(False, description="replace files that are there already")
     checkpoint: str = Field("best", description="of the run: best (by validation), last, or a step")
 
