@@ -21,6 +21,7 @@ __all__ = ["entry", "main"]
 VERBS = {
     "train": ("ALGO ENV", "train a driver: drivetrain train ppo racing"),
     "resume": ("RUN", "go on from the newest checkpoint, exactly as if never stopped"),
+    "pretrain": ("TASK", "learn from a teacher: drivetrain pretrain imitate --obs pixels"),
     "evaluate": ("WHO", "score a run, expert or random on fresh tracks"),
     "watch": ("WHO …", "see drivers drive in a window, or drive yourself: human"),
     "record": ("WHO --out FILE", "film a run, expert or random: mp4 or gif, no display needed"),
@@ -29,7 +30,7 @@ VERBS = {
     "runs": ("", "list the runs"),
     "doctor": ("", "versions, device, what is missing and the line that installs it"),
 }
-NOT_BUILT = ("pretrain", "compare", "bench")
+NOT_BUILT = ("compare", "bench")
 
 EXIT_BUG = 1
 EXIT_STORAGE = 6
