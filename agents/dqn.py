@@ -167,8 +167,6 @@ class DQNLearner:
             self.target.load_state_dict(self.policy.net.state_dict())
         self.owed += count * cfg.replay_ratio
         due, self.owed = divmod(self.owed, cfg.batch_size)
-        if due < 1:  # a round may be too short for a batch
-            return []
         return [self._learn_from(places, probability, rate) for places, probability in self._drawn(int(due))]
 
     def _drawn(self, batches: int) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -176,7 +174,7 @@ class DQNLearner:
         size = self.cfg.batch_size
         if self.cfg.buffer == "uniform":
             places, _ = self.replay.sample(batches * size, self.generator)
-            yield from ((part, None) for part in places.split(size))
+            yield from ((part, None) for part in places.view(batches, size))
         else:
             yield from (self.replay.sample(size, self.generator) for _ in range(batches))
 
