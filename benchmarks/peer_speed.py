@@ -1,9 +1,9 @@
 """Training speed beside Stable-Baselines3, learning included: steps a second, by turns in one process.
 
 `preset`: each side as it is meant to be used: our preset, and the tuned settings of RL Baselines3 Zoo
-(hyperparams/ppo.yml and dqn.yml); racing, which the Zoo does not know, with Stable-Baselines3's own defaults on 16 lanes
-of the same simulator behind our VecEnv adapter. `equal`: the same network, lanes, rollout, epochs, minibatches or replayed
-samples a step on both sides. Time to score is in benchmarks/peers.py.
+(hyperparams/ppo.yml and dqn.yml); racing, which the Zoo does not know, with Stable-Baselines3's own defaults on 16
+lanes of the same simulator behind our VecEnv adapter. `equal`: the same network, lanes, rollout, epochs, minibatches or
+replayed samples a step on both sides. Time to score is in benchmarks/peers.py.
 
     python benchmarks/peer_speed.py [--part preset|equal|both] [--rounds 5] [--seconds 6]
 """
