@@ -87,6 +87,7 @@ class Watch:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
         self._alarm = Alarm()
+        self._thread = threading.get_ident()
         self._works = False
         if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
             handler = signal.getsignal(signal.SIGALRM)
@@ -102,7 +103,8 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self._alarm.since, self._alarm.timeout = time.monotonic(), self.timeout
-        if self._works:
+        # an alarm interrupts the main thread, whichever thread has set it
+        if self._works and threading.get_ident() == self._thread:
             signal.setitimer(signal.ITIMER_REAL, self.timeout)
         return self
 
@@ -152,7 +154,8 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As the environment's own; after a fault any observation of the space, and the episode goes on."""
-        before = 0 if self._counted is None else self._counted.frames
+        counted = self._counted
+        before = 0 if counted is None else counted.frames
         try:
             if self._watch is not None:
                 self._watch.begin()
@@ -160,18 +163,14 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             usual = type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self._dtype
             wrong = None if usual else mismatch(self._space, obs)
             if wrong is None:
-                return obs, float(reward), bool(terminated), bool(truncated), self._info(before)
+                frames = self._skip if counted is None else counted.frames - before
+                info = {} if frames == self._skip else {FRAMES: frames}
+                return obs, float(reward), bool(terminated), bool(truncated), info
         except Hanging as late:
             wrong = str(late)
         except (Exception, SystemExit) as error:
             wrong = said(error)
         return self._space.sample(), 0.0, False, False, {FAULT: wrong}
-
-    def _info(self, before: int) -> dict[str, Any]:
-        if self._counted is None:
-            return {}
-        frames = self._counted.frames - before
-        return {} if frames == self._skip else {FRAMES: frames}
 
 
 class FrameCounter(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -65,7 +65,8 @@ class Lanes:
         self._watch = Watch(task.env_timeout)
         self._closed = False
         try:
-            with self._watch:
+            # to start a process takes longer than a step
+            with Watch(task.env_timeout * num_envs):
                 self.vec, self.kind = _open(task, num_envs, self._watch)
         except Hanging as late:
             raise UserError(f"the environment {task.env} cannot be made", got=late, code=EXIT_ENVIRONMENT) from None
@@ -228,16 +229,20 @@ def _processes(maker: LaneMaker, num_envs: int) -> AsyncVectorEnv:
     methods = multiprocessing.get_all_start_methods()
     method = "forkserver" if "forkserver" in methods else "spawn"
     if method == "forkserver":
-        multiprocessing.get_context(method).set_forkserver_preload(["__main__", __name__])
+        multiprocessing.get_context(method).set_forkserver_preload([__name__])
     lane = LaneMaker(maker.spec, maker.task, maker.training).in_worker
     vec = AsyncVectorEnv.__new__(AsyncVectorEnv)
     try:
         vec.__init__(  # type: ignore[misc]  # made in two steps, so that there is something to stop if the second fails
             [lane] * num_envs, copy=False, context=method, autoreset_mode=AutoresetMode.SAME_STEP
         )
-    except BaseException:
+    except BaseException as error:
         if hasattr(vec, "processes"):
             _stop(vec)
+        if isinstance(error, (EOFError, ConnectionError)):
+            what = f"the workers of {maker.task.env} did not start"
+            fix = 'their own messages say why; a script has to begin its work below if __name__ == "__main__"'
+            raise UserError(what, got=said(error), fix=fix, code=EXIT_ENVIRONMENT) from error
         raise
     return vec
 
@@ -253,17 +258,16 @@ def _autoreset(task: GymTask, vec: VectorEnv[Any, Any, Any]) -> AutoresetMode:
 
 def _stop(vec: AsyncVectorEnv) -> None:
     """Ends the workers: asks them, then tells them, then makes them."""
+    started = [process for process in vec.processes if process.pid is not None]
     for pipe in vec.parent_pipes:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             pipe.send(("close", None))
-    _wait(vec, PATIENCE)
-    for process in vec.processes:
-        if process.is_alive():
-            process.terminate()
-    _wait(vec, PATIENCE)
-    for process in vec.processes:
-        if process.is_alive():
-            process.kill()
+    _wait(started, PATIENCE)
+    for process in started:
+        process.terminate()
+    _wait(started, PATIENCE)
+    for process in started:
+        process.kill()
         process.join()
     for pipe in vec.parent_pipes:
         with contextlib.suppress(OSError, AttributeError):
@@ -272,7 +276,7 @@ def _stop(vec: AsyncVectorEnv) -> None:
     vec.closed = True
 
 
-def _wait(vec: AsyncVectorEnv, seconds: float) -> None:
+def _wait(processes: Sequence[Any], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    for process in vec.processes:
+    for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))

@@ -38,6 +38,8 @@ class LaneMaker:
         Raises:
             UserError: it cannot be made.
         """
+        if self.watch is not None:
+            self.watch.begin()
         return Guard(self._prepared(), self.task.skip, self.watch)
 
     def in_worker(self) -> Guard:

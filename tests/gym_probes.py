@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -55,6 +56,14 @@ class Long(Probe):
         return obs, info
 
 
+class Homebound(Probe):
+    """Cannot be made in a worker."""
+
+    def __init__(self) -> None:
+        if multiprocessing.parent_process() is not None:
+            raise OSError("far from home")
+
+
 class Painter(Probe):
     """A picture 20 x 24 of which every pixel is the step of the episode, in colours (10, 20, 30) further on."""
 
@@ -66,16 +75,17 @@ class Painter(Probe):
 
 
 class Faulty(Probe):
-    """Goes wrong in one way at one step of every lane's second episode, which begins after 3 steps.
+    """Goes wrong in one way at one step; the first episode of every lane has 3 steps, the second never ends.
 
     Args:
         fault: what goes wrong.
         lane_seed: only in the lane that began with this seed; None = in all.
-        at: step of the second episode; 0 = in its reset.
+        at: step of the episode; 0 = in its reset.
+        when: episode.
     """
 
-    def __init__(self, fault: str, lane_seed: int | None = None, at: int = 2) -> None:
-        self.fault, self.only, self.at = fault, lane_seed, at
+    def __init__(self, fault: str, lane_seed: int | None = None, at: int = 2, when: int = 2) -> None:
+        self.fault, self.only, self.at, self.when = fault, lane_seed, at, when
         self.seed_given: int | None = None
         self.episode = 0
 
@@ -95,7 +105,7 @@ class Faulty(Probe):
         return obs, reward, *result[2:]
 
     def _now(self) -> bool:
-        return self.episode == 2 and self.t == self.at and self.only in (None, self.seed_given)
+        return self.episode == self.when and self.t == self.at and self.only in (None, self.seed_given)
 
     def _break(self) -> tuple[Any, Any]:
         obs = self._show()
@@ -141,6 +151,7 @@ IDS: dict[str, dict[str, Any]] = {
     "ProbeLimited-v0": {"entry_point": Long, "max_episode_steps": 5},
     "Painter-v0": {"entry_point": Painter},
     "PainterNext-v0": {"entry_point": Painter, "vector_entry_point": batched(AutoresetMode.NEXT_STEP, Painter)},
+    "Homebound-v0": {"entry_point": Homebound},
     "Faulty-v0": {"entry_point": Faulty},
     "FaultyNext-v0": {"entry_point": Faulty, "vector_entry_point": batched(AutoresetMode.NEXT_STEP, Faulty)},
     "FaultySame-v0": {"entry_point": Faulty, "vector_entry_point": batched(AutoresetMode.SAME_STEP, Faulty)},

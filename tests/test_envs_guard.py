@@ -102,6 +102,15 @@ def test_a_fault_in_a_reset_names_lane_seed_and_episode(env: str, kind: str, fau
     assert not workers()
 
 
+@pytest.mark.parametrize(
+    ("env", "kind"), [("Faulty-v0", "sync"), ("FaultyNext-v0", "native"), ("FaultySame-v0", "native")]
+)
+def test_the_last_observation_of_an_episode_is_looked_at_too(env: str, kind: str) -> None:
+    args = {"fault": "nan", "lane_seed": SEED + SICK, "at": 3, "when": 1}
+    error = run_into(GymTask(env, args, vectorization=kind))
+    assert error.got == f"lane 1, seed {SEED + 1}, episode 1, step 3, action 1"
+
+
 def test_a_fault_in_the_first_reset_is_named_too() -> None:
     class Broken(Faulty):
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -176,6 +185,14 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(_alive(pid) for pid in pids)
+
+
+def test_workers_that_do_not_start_are_an_environment_failure_and_none_stays() -> None:
+    with pytest.raises(UserError, match="the workers of Homebound-v0 did not start") as caught:
+        GymBatch(GymTask("Homebound-v0", vectorization="async"), 2, SEED)
+    assert caught.value.code == 5
+    assert "__main__" in str(caught.value.fix)
+    assert not workers()
 
 
 def _alive(pid: int) -> bool:
@@ -265,7 +282,14 @@ def test_two_watches_share_the_alarm_and_each_has_its_own_limit() -> None:
 
 def test_outside_the_main_thread_and_beside_another_alarm_nothing_is_watched() -> None:
     found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(Watch(1.0)._works))
+    watch = Watch(0.1)
+
+    def elsewhere() -> None:
+        found.append(Watch(1.0)._works)
+        with watch:
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
     before = signal.signal(signal.SIGALRM, lambda *_: None)
