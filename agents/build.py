@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from ..policies.qnet import QPolicy
     from .dqn import DQNLearner
     from .ppo import PPOLearner
+    from .sb3_backend import Sb3DQNLearner, Sb3PPOLearner
 
     AnyPolicy = Policy | QPolicy
-    AnyLearner = PPOLearner | DQNLearner
+    AnyLearner = PPOLearner | DQNLearner | Sb3PPOLearner | Sb3DQNLearner
 
 CONFIGS: dict[str, type[PPOConfig] | type[DQNConfig]] = {"ppo": PPOConfig, "dqn": DQNConfig}
 
@@ -52,7 +53,8 @@ def build_learner(
     Args:
         algo: ppo or dqn.
         env: racing, CarRacing-v3, or a Gymnasium id.
-        settings: flat: the task, the training in it, and the algorithm's.
+        settings: flat: the task, the training in it, the algorithm's, and backend: "native", or "sb3" for
+            Stable-Baselines3's version of the algorithm.
         seed: of weights, environments and exploration.
         device: where to compute.
         total_steps: where schedules end.
@@ -61,12 +63,19 @@ def build_learner(
         UserError: settings that do not go together, or an environment that cannot be made.
     """
     config = make_config(algo, settings)
+    borrowed = settings.get("backend", "native") == "sb3"
+    if borrowed and settings.get("vectorization") == "auto":  # it cannot use lanes that take a step to reset themselves
+        settings = {**settings, "vectorization": "sync"}
     spaces = spaces_of(env, settings)
     _check_encoder(config, spaces[0])
     generator = torch.Generator(device).manual_seed(seed)
     weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
     policy = build(algo, config, spaces, weights)
     batch = make_env(env, settings, config.num_envs, seed, device)
+    if borrowed:
+        from .sb3_backend import sb3_learner
+
+        return sb3_learner(batch, config, generator, policy, total_steps)
     if isinstance(config, DQNConfig):
         from .dqn import DQNLearner
 

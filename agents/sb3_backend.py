@@ -125,7 +125,8 @@ class Sb3PPOLearner:
         if self.returns is not None:
             tensors["returns"] = torch.as_tensor(self.returns.returns)
             spread = self.returns.ret_rms
-            tensors["return_rms"] = torch.tensor([spread.mean, spread.var, spread.count], dtype=torch.float64)
+            moments = [float(value) for value in (spread.mean, spread.var, spread.count)]
+            tensors["return_rms"] = torch.tensor(moments, dtype=torch.float64)
         return tensors, values | {"rate": self.rate, "episodes": self.lanes.stats.episodes}
 
     def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:

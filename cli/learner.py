@@ -33,6 +33,7 @@ class Learner:
     agent: AnyLearner
     validate: Callable[[int, int], Scores]  # (first seed, episodes), without exploration
     device_words: str
+    notes: tuple[str, ...] = ()  # for the user, before training begins
 
 
 def build_learner(algo: str, env: str, options: BaseModel) -> Learner:
@@ -50,7 +51,7 @@ def build_learner(algo: str, env: str, options: BaseModel) -> Learner:
     def validate(first: int, episodes: int) -> Scores:
         return play(env, flat, learner.policy, range(first, first + episodes), device)
 
-    return Learner(learner, validate, describe_device(device))
+    return Learner(learner, validate, describe_device(device), _notes(algo, flat))
 
 
 def _check_memory(algo: str, flat: dict[str, Any], observations: Any, device: str) -> None:
@@ -67,13 +68,30 @@ def _check_memory(algo: str, flat: dict[str, Any], observations: Any, device: st
     check_replay(observations, channels, config, free_memory(device))
 
 
-def begin_from(learner: AnyLearner, who: str) -> None:
-    """Take over the weights of another run.
+def _notes(algo: str, flat: dict[str, Any]) -> tuple[str, ...]:
+    if algo != "dqn" or flat["backend"] != "sb3":
+        return ()
+    from drivetrain.agents.dqn_config import DQNConfig
+    from drivetrain.agents.sb3_settings import dqn_lacks
+
+    config = build.make_config(algo, flat)
+    assert isinstance(config, DQNConfig)
+    lacks = dqn_lacks(config)
+    return (f"note: Stable-Baselines3's DQN does without {', '.join(lacks)}",) if lacks else ()
+
+
+def begin_from(learner: AnyLearner, who: str, trust: bool = False) -> tuple[str, ...]:
+    """Take over the weights of another run, or of a zip of Stable-Baselines3. Returns what the user should know.
 
     Raises:
         UserError: no such run (2), no valid checkpoint (3), or a network of another shape (2).
     """
+    if who.endswith(".zip"):
+        from drivetrain.agents.sb3_import import begin_from_sb3
+
+        return begin_from_sb3(learner.policy, learner.cfg, Path(who), trust)
     build.load_weights(learner.policy, choose_checkpoint(find_run(who) / "checkpoints").path)
+    return ()
 
 
 def load_actor(checkpoint: Path, device: str = "cpu") -> Actor:

@@ -26,7 +26,6 @@ MODEL = TypeVar("MODEL", bound=BaseModel)
 # options and values that are not built yet; () = the whole option
 UNBUILT: dict[str, tuple[str, ...]] = {
     "core": ("gru", "lstm", "transformer"),
-    "backend": ("sb3",),
     "track": ("wandb", "offline"),
 }
 # (option, its values): options that mean something only then
@@ -48,7 +47,7 @@ class RunOptions(Options):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; none = one per core")
     name: str | None = Field(None, description="name of the run in runs/, or a path; none = made from the time")
-    init_from: str | None = Field(None, description="run whose weights to begin with")
+    init_from: str | None = Field(None, description="run whose weights to begin with, or a zip of Stable-Baselines3")
     eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
     checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
     video_every: int | None = Field(
@@ -56,7 +55,13 @@ class RunOptions(Options):
     )
     track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
     core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
-    backend: Literal["native"] = Field("native", json_schema_extra={"hidden": True})
+    backend: Literal["native", "sb3"] = Field(
+        "native",
+        description="who learns: drivetrain, or Stable-Baselines3's algorithm with our networks and run folders",
+    )
+    trust: bool = Field(
+        False, description="with --init-from FILE.zip: open it as Stable-Baselines3 does, code included"
+    )
 
 
 def main(argv: list[str]) -> Result:
@@ -164,7 +169,8 @@ def _check_source(parsed: Parsed[Any], init_from: str) -> None:
     if parsed.source["init_from"] == "file" and "/" in init_from:
         fix = "give --init-from on the command line"
         raise UserError("a run named in a file cannot be a path", got=init_from, fix=fix)
-    find_run(init_from)
+    if not init_from.endswith(".zip"):
+        find_run(init_from)
 
 
 def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
@@ -186,11 +192,14 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     learner = build_learner(algo, env, options)
     stop.check()
     settings = part_of(options, RunOptions)
+    notes = learner.notes
     if settings.init_from is not None:
-        begin_from(learner.agent, settings.init_from)
+        notes += begin_from(learner.agent, settings.init_from, settings.trust)
     plan = make_plan(settings, env)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
     try:
+        for note in notes:
+            progress.note(note)
         return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)
     except BaseException:  # the terminal must have its cursor back
         progress.close()

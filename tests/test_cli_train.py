@@ -287,6 +287,47 @@ def test_a_run_can_begin_with_the_weights_of_another(capsys: pytest.CaptureFixtu
     assert not Path("runs/c").exists()
 
 
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+@pytest.mark.parametrize("backend", ["native", "sb3"])
+def test_any_environment_is_trained_resumed_and_scored_by_either_backend(
+    capsys: pytest.CaptureFixture[str], algo: str, backend: str
+) -> None:
+    sizes = {"ppo": ["--num-minibatches", "2"], "dqn": ["--learning-starts", "32", "--batch-size", "16"]}[algo]
+    sizes += ["--num-envs", "4", "--num-steps", "8", "--hidden", "8", "--device", "cpu", "--checkpoint-every", "64"]
+    options = [*sizes, "--backend", backend, "--eval-every", "none", "--seed", "3"]
+    first = call(capsys, "train", algo, "CartPole-v1", *options, "--steps", "128", "--name", "r")
+    assert (first["status"], first["score"]) == ("done", None)
+    assert 128 <= first["steps"] < 192
+    again = call(capsys, "resume", "r", "--steps", "256")
+    assert 256 <= again["steps"] < 320
+    scores = call(capsys, "evaluate", "r", "--episodes", "3", "--checkpoint", "last")
+    assert (scores["env"], scores["failures"]) == ("CartPole-v1", sum(score < 475 for score in scores["scores"]))
+    names = [json.loads(line) for line in Path("runs/r/metrics.jsonl").read_text().splitlines()]
+    assert {name for record in names for name in record} - {"seq", "step", "frames", "seconds"} <= set(METRICS)
+
+
+def test_a_run_begins_with_the_weights_of_a_zip_of_stable_baselines3(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ["--num-envs", "4", "--num-steps", "8", "--num-minibatches", "2", "--hidden", "8", "--no-shared-trunk"]
+    options = [*shape, "--eval-every", "none", "--activation", "tanh", "--steps", "32"]
+    call(capsys, "train", "ppo", "CartPole-v1", *options, "--name", "a")
+    call(capsys, "export", "a", "--to", "sb3", "--out", "a.zip", "--plain")
+    call(
+        capsys,
+        "train",
+        "ppo",
+        "CartPole-v1",
+        *options,
+        "--name",
+        "b",
+        "--init-from",
+        "a.zip",
+        "--learning-rate",
+        "1e-9",
+    )
+    table = [call(capsys, "evaluate", name, "--episodes", "5")["scores"] for name in ("a", "b")]
+    assert table[0] == table[1]
+
+
 def test_what_python_saved_is_scored_and_resumed_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     from drivetrain.agents import PPO, load
 
@@ -356,7 +397,8 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--obs", "pixels", "--channels", "8,0"], 2, ["every layer needs 1 unit or more"]),
         (["ppo", "racing", "--obs", "pixels", "--num-envs", "1e8"], 8, ["out of memory", "num_envs 100000000"]),
         (["ppo", "racing", "--core", "gru"], 2, ["not built yet"]),
-        (["ppo", "racing", "--backend", "sb3"], 2, ["not built yet"]),
+        (["dqn", "racing", "--backend", "sb3", "--buffer", "none"], 2, ["without a replay"]),
+        (["ppo", "racing", "--init-from", "nothing.zip"], 2, ["no such file", "nothing.zip"]),
         (["ppo", "racing", "--track", "wandb"], 2, ["not built yet"]),
         (["ppo", "racing", "--env-args", "x=1"], 2, ["unknown option", "--env-args"]),
         (["ppo", "CartPole-v1", "--env-args", "x"], 2, ["--env-args holds no NAME=VALUE"]),
@@ -407,7 +449,10 @@ def test_an_existing_run_is_refused_and_kept(capsys: pytest.CaptureFixture[str])
     [
         (["evaluate", "nobody"], ["no such run"]),
         (["evaluate", "expert", "--env", "CarRacing"], ["unknown environment", "CarRacing-v3"]),
-        (["evaluate", "expert", "--env", "CartPole-v1"], ["the expert cannot play CartPole-v1", "allowed racing, CarRacing-v3"]),
+        (
+            ["evaluate", "expert", "--env", "CartPole-v1"],
+            ["the expert cannot play CartPole-v1", "allowed racing, CarRacing-v3"],
+        ),
         (["evaluate", "expert", "--actions", "macro"], ["the expert cannot drive"]),
         (["evaluate", "random", "--episodes", "0"], ["--episodes"]),
         (["evaluate", "random", "--csv", "/proc/x/y.csv"], ["cannot write"]),
