@@ -13,6 +13,7 @@ from drivetrain.envs.adapt import GymBatch, GymStep, GymTask, carried, spaces_of
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.gym_view import GymView
 from drivetrain.envs.lanes import lane_seed
+from drivetrain.envs.tally import Tally
 from drivetrain.envs.view import grey, shrink
 
 register_probes()
@@ -124,14 +125,14 @@ def test_an_action_is_held_for_frame_skip_frames_and_rewards_are_summed() -> Non
     batch = GymBatch(GymTask("ProbeLimited-v0", frame_skip=3), 1, SEED)
     first = batch.reset().clone()
     mark = float(first[0, 0])
-    steps = [kept(batch.step(torch.tensor([2]))) for _ in range(2)]
+    steps = [kept(batch.step(torch.tensor([2]))) for _ in range(3)]
     # the reward of frame t is mark + 0.25·2 − 0.125·t; the limit of 5 frames cuts the second decision after 2
     pays = [mark + 0.5 - 0.125 * t for t in range(1, 6)]
     assert steps[0].reward.tolist() == pytest.approx([sum(pays[:3])])
     assert steps[1].reward.tolist() == pytest.approx([sum(pays[3:])])
-    assert [int(step.frames) for step in steps] == [3, 2]
-    assert [bool(step.truncated) for step in steps] == [False, True]
-    assert [int(step.episode_frames) for step in steps] == [3, 5]
+    assert [int(step.frames) for step in steps] == [3, 2, 3]
+    assert [bool(step.truncated) for step in steps] == [False, True, False]
+    assert [int(step.episode_frames) for step in steps] == [3, 5, 3]
     assert float(steps[1].episode_return) == pytest.approx(sum(pays))
     assert steps[1].next_obs[0, 1] == 5
     assert batch.time_limit == 2
@@ -193,6 +194,23 @@ def test_norm_reward_divides_by_the_spread_of_the_discounted_return(env: str) ->
         for lane in range(B):
             if bool(before.terminated[lane] | before.truncated[lane]):
                 returns[lane] = 0.0
+
+
+@pytest.mark.golden
+def test_what_a_lane_says_in_a_step_that_only_resets_it_does_not_count() -> None:
+    tally, ends = Tally(2, skip=4, late=True), np.array([True, False])
+    for reward, over in ((1.5, ends), (7.0, ~ends), (0.5, ends)):  # lane 0 ends, only resets, and ends at once
+        tally.begin()
+        tally.add(np.full(2, reward), over, over)
+        if over[0]:
+            assert tally.valid.tolist() == [True, reward == 1.5]
+            assert float(tally.episode_return[0]) == reward
+            assert tally.episode_frames[0] == 4
+        else:
+            assert (tally.valid[0], tally.reward[0], tally.frames[0], tally.done[0]) == (False, 0.0, 0, False)
+            assert float(tally.episode_return[1]) == 1.5 + 7.0
+        tally.close()
+    assert tally.episodes.tolist() == [3, 2]
 
 
 def test_clip_reward_limits_what_is_paid_and_leaves_the_score_alone() -> None:
