@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ THEIRS, OURS = "stable_baselines3.", "drivetrain.agents.sb3_policy"
 NORMALISER = "vecnormalize.pkl"
 TIES = 0.02
 """share of choices that rounding may turn"""
+UNBOUNDED = 50.0
+"""size up to which numbers without bounds are taken over exactly"""
 
 Layer = tuple[Tensor, Tensor]  # weight, bias
 
@@ -50,7 +52,7 @@ class Foreign:
 def begin_from_sb3(policy: Policy | QPolicy, config: PolicyConfig, path: Path, trust: bool = False) -> tuple[str, ...]:
     """Gives a fresh policy the weights of a zip of Stable-Baselines3. Nothing in the zip is run, unless it is trusted.
 
-    Observations are not standardised there: our statistics begin at mean 0 and variance 1 and move slowly.
+    Observations are not standardised there. Our statistics begin where they change nothing, and move slowly.
 
     Args:
         policy: made as config says, for the environment of the zip.
@@ -74,14 +76,20 @@ def begin_from_sb3(policy: Policy | QPolicy, config: PolicyConfig, path: Path, t
         raise UserError(what, got=archive.policy_class or "no class", fix="if you trust the file, add --trust")
     foreign = _foreign(archive, isinstance(policy, QPolicy))
     _check_options(policy, config, foreign, path)
-    _fill(policy, foreign, path)
-    _rest_norms(policy, config)
+    if isinstance(policy.obs_norm, RunningNorm):
+        sd = _spread(archive, policy.obs_norm)
+        _fill(policy, _scaled(foreign, sd), path)
+        _rest(policy.obs_norm, sd)
+    else:
+        _fill(policy, foreign, path)
+    if isinstance(policy, Policy) and getattr(config, "norm_return", False):
+        _rest(policy.return_norm, torch.ones(1))
     notes = ("noise depended on the state there; here it does not",) if archive.use_sde else ()
     beside = [file for file in (path.parent / NORMALISER, path.with_suffix("") / NORMALISER) if file.is_file()]
     if not trust:
         return notes + tuple(f"{file} holds a normaliser, which is taken with --trust only" for file in beside[:1])
     _compare(policy, path)
-    return notes + (_take_normaliser(policy, beside[0]) if beside else ())
+    return notes + (_take_normaliser(policy, foreign, path, beside[0]) if beside else ())
 
 
 def _load_ours(policy: Policy | QPolicy, config: PolicyConfig, archive: Sb3Zip) -> None:
@@ -210,6 +218,23 @@ def _flag(name: str, value: Any) -> str:
     return f"--{words} {value}"
 
 
+def _spread(archive: Sb3Zip, norm: RunningNorm) -> Tensor:
+    """[O] standard deviations so large that nothing is clipped, and no larger: what was learned fits a spread of 1."""
+    reach = archive.reach(len(norm.mean))
+    return (torch.where(reach.isinf(), UNBOUNDED, reach) / norm.limit).clamp(min=1.0).to(norm.mean.device)
+
+
+def _scaled(foreign: Foreign, sd: Tensor) -> Foreign:
+    """The same network for observations that were divided by sd [O]."""
+    networks = []
+    for network in foreign.networks:
+        (weight, bias), *rest = network.dense
+        if weight.shape[1] == len(sd):  # else another shape, which is refused elsewhere
+            weight = weight * sd.to(weight.device)
+        networks.append(replace(network, dense=[(weight, bias), *rest]))
+    return replace(foreign, networks=tuple(networks))
+
+
 @torch.no_grad()
 def _fill(policy: Policy | QPolicy, foreign: Foreign, path: Path) -> None:
     """The weights, layer by layer."""
@@ -239,16 +264,11 @@ def _fill_network(encoders: list[Encoder], last: nn.Module, network: Network, pa
         torch.as_tensor(module.bias).copy_(bias)
 
 
-def _rest_norms(policy: Policy | QPolicy, config: PolicyConfig) -> None:
-    """Normalisers that change nothing now and little soon."""
-    norms = [policy.obs_norm]
-    if isinstance(policy, Policy) and getattr(config, "norm_return", False):
-        norms.append(policy.return_norm)
-    for norm in norms:
-        if isinstance(norm, RunningNorm):
-            norm.mean.zero_()
-            norm.var.fill_(1 - 1e-5)  # forward adds as much
-            norm.updates.fill_(norm.memory)
+def _rest(norm: RunningNorm, sd: Tensor) -> None:
+    """Statistics that only divide by sd, and change little soon."""
+    norm.mean.zero_()
+    norm.var.copy_(sd**2 - 1e-5)  # forward adds as much
+    norm.updates.fill_(norm.memory)
 
 
 def _compare(policy: Policy | QPolicy, path: Path) -> None:
@@ -270,8 +290,8 @@ def _compare(policy: Policy | QPolicy, path: Path) -> None:
         raise UserError(f"the policy in {path} does more than its weights say", fix="its class cannot be taken over")
 
 
-def _take_normaliser(policy: Policy | QPolicy, file: Path) -> tuple[str, ...]:
-    """Statistics of its VecNormalize."""
+def _take_normaliser(policy: Policy | QPolicy, foreign: Foreign, path: Path, file: Path) -> tuple[str, ...]:
+    """Statistics of its VecNormalize, and the weights as they are there."""
     from stable_baselines3.common.save_util import load_from_pkl
 
     found, norm = load_from_pkl(file), policy.obs_norm
@@ -279,6 +299,7 @@ def _take_normaliser(policy: Policy | QPolicy, file: Path) -> tuple[str, ...]:
         return (f"{file} does not standardise observations",)
     if not isinstance(norm, RunningNorm):
         raise UserError(f"{file} standardises observations, our network does not", fix="take --norm-obs")
+    _fill(policy, foreign, path)
     norm.mean.copy_(torch.as_tensor(found.obs_rms.mean))
     norm.var.copy_(torch.as_tensor(found.obs_rms.var + found.epsilon - 1e-5))  # forward adds 1e-5
     limits = "" if found.clip_obs == norm.limit else f"; clipped at {norm.limit:g} instead of {found.clip_obs:g}"

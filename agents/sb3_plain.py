@@ -214,7 +214,7 @@ def _check_head(head: Head) -> None:
 
 
 def _norm_notes(norm: RunningNorm | AsItIs) -> tuple[str, ...]:
-    if isinstance(norm, AsItIs) or not int(norm.updates):
+    if isinstance(norm, AsItIs):
         return ()
     return (f"numbers more than {norm.limit:g} standard deviations from their mean are not clipped there",)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ LARGEST_DATA = 64 * 2**20
 """bytes of JSON; a real one has some thousands"""
 LARGEST_WEIGHTS = 4 * 2**30
 """bytes"""
+NUMBER = re.compile(r"-?(?:inf|\d+\.?\d*(?:e[+-]?\d+)?)")
 ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "ELU": "elu", "SiLU": "silu", "GELU": "gelu"}
 
 
@@ -52,6 +54,19 @@ class Sb3Zip:
     def use_sde(self) -> bool:
         """Whether noise depends on the state."""
         return self.data.get("use_sde") is True
+
+    def reach(self, size: int) -> Tensor:
+        """[size] how large, up or down, each number of an observation may be; infinite where nothing plain is said."""
+        entry, found = self.data.get("observation_space"), torch.full((size,), math.inf)
+        if not isinstance(entry, dict):
+            return found
+        edges = []
+        for name in ("low", "high"):
+            numbers = [float(text) for text in NUMBER.findall(str(entry.get(name)))]
+            if len(numbers) not in (1, size):  # a long list is cut short, as in 1 2 ... 8 9
+                return found
+            edges.append(torch.tensor(numbers).abs().expand(size))
+        return torch.maximum(*edges)
 
     def activation(self, default: str) -> str:
         """Nonlinearity of the fully connected layers; default where nothing is said.

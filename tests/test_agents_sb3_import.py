@@ -25,7 +25,7 @@ from drivetrain.envs.errors import UserError
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.qnet import build_q_policy
 
-NUMBERS, PICTURES = Box(-5, 5, (5,), np.float32), Box(0, 255, (48, 40, 2), np.uint8)
+NUMBERS, PICTURES = Box(-60, 60, (5,), np.float32), Box(0, 255, (48, 40, 2), np.uint8)
 BOX, CHOICES = Box(-1, 1, (2,), np.float32), Discrete(3)
 
 
@@ -49,7 +49,7 @@ def seen(space, count=100):
     rng = np.random.default_rng(2)
     if len(space.shape) == 3:
         return rng.integers(0, 256, (count, *space.shape), dtype=np.uint8)
-    return rng.normal(0, 2, (count, *space.shape)).astype(np.float32)
+    return rng.normal(0, 15, (count, *space.shape)).astype(np.float32)  # nothing may be clipped at 10
 
 
 def save(model, folder):
@@ -125,7 +125,7 @@ def test_what_we_exported_comes_back(algo, plain, tmp_path):
     (tmp_path / "ours.zip").write_bytes(export_sb3(first, config, spaces, plain).content)
     again = build_q_policy(*spaces, config, torch.Generator()) if algo == "dqn" else fresh(spaces, config)
     begin_from_sb3(again, config, tmp_path / "ours.zip")
-    obs = torch.as_tensor(seen(NUMBERS))
+    obs = 3 + 2 * torch.randn(200, 5, generator=torch.Generator().manual_seed(6))
     torch.testing.assert_close(again.act(obs), first.act(obs), atol=1e-4, rtol=1e-4)
     if algo == "dqn":
         torch.testing.assert_close(again.q_values(obs), first.q_values(obs), atol=1e-4, rtol=1e-4)
@@ -152,6 +152,16 @@ def test_its_a2c_is_taken_too_and_learning_goes_on_from_there(tmp_path):
     learner.update_once()
     norm = learner.policy.obs_norm
     assert float(norm.mean.abs().max()) < 0.1, "statistics move slowly, so that the network is not torn away from them"
+    torch.testing.assert_close(norm.var, torch.full((43,), 4.0), rtol=0.01, atol=0.0)  # numbers up to 20, clipped at 10
+
+
+def test_numbers_are_clipped_only_beyond_their_bounds(tmp_path):
+    space = Box(np.array([-60, -np.inf, -1], np.float32), np.array([10, np.inf, 30], np.float32))
+    path = save(blank_ppo("MlpPolicy", (space, CHOICES), {"n_steps": 2}), tmp_path)
+    policy = fresh((space, CHOICES), PPOConfig())
+    begin_from_sb3(policy, PPOConfig(), path)
+    # clipped at 10 standard deviations: 60/10, 50/10 without bounds, 30/10
+    torch.testing.assert_close(policy.obs_norm.var.sqrt(), torch.tensor([6.0, 5.0, 3.0]))
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------
