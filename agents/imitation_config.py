@@ -50,6 +50,9 @@ class ImitateConfig(PolicyConfig):
     patience: int = Field(
         50, ge=0, description="frames without a new tile after which a training episode ends; 0 = never"
     )
+    max_offset: float = Field(
+        3.5, ge=0, le=4, description="of the expert: farthest that its line leaves the centre of the road, u"
+    )
     v_max: float = Field(90.0, gt=0, le=150, description="of the expert: highest speed, u/s")
     a_lat: float = Field(150.0, gt=0, le=500, description="of the expert: sideways acceleration in a bend, u/s²")
     a_brake: float = Field(120.0, gt=0, le=500, description="of the expert: braking that it plans with, u/s²")
@@ -58,5 +61,5 @@ class ImitateConfig(PolicyConfig):
     brake_max: float = Field(0.4, gt=0, le=1, description="of the expert: hardest brake, of 1 = full")
 
 
-EXPERT = ("v_max", "a_lat", "a_brake", "gas_gain", "brake_gain", "brake_max")
+EXPERT = ("max_offset", "v_max", "a_lat", "a_brake", "gas_gain", "brake_gain", "brake_max")
 """settings of the scripted teacher; by default those of envs.expert.SEEABLE"""

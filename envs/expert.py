@@ -67,12 +67,20 @@ class ExpertSettings:
 
 
 SEEABLE = replace(
-    ExpertSettings(), a_lat=150.0, a_brake=120.0, v_max=90.0, gas_gain=0.1, brake_gain=0.08, brake_max=0.4
+    ExpertSettings(),
+    max_offset=3.5,
+    a_lat=150.0,
+    a_brake=120.0,
+    v_max=90.0,
+    gas_gain=0.1,
+    brake_gain=0.08,
+    brake_max=0.4,
 )
 """A teacher of drivers that see pictures: it brakes late and hard, within the 37 u of road that a picture shows ahead.
 
 A student cannot learn to brake for what it does not see. The gentle gas is for its sake too: pedals that turn over
-within a unit of speed cannot be copied by whoever knows the speed less exactly.
+within a unit of speed cannot be copied by whoever knows the speed less exactly. The line stays half a unit further
+from the edges of the road, so that a student who strays a little still touches every tile.
 """
 
 
