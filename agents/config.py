@@ -34,7 +34,6 @@ class PPOConfig(PolicyConfig):
     target_kl: float | None = Field(None, gt=0, description="KL divergence that ends an update early; none = never")
     norm_adv: bool = Field(True, description="standardise the advantages of every minibatch")
     norm_return: bool = Field(True, description="learn standardised returns")
-    norm_obs: bool = Field(True, description="standardise observations by running statistics")
     random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
 
     @model_validator(mode="after")

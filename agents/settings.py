@@ -41,6 +41,7 @@ class PolicySettings(TypedDict, total=False):
     hidden: tuple[int, ...]
     channels: tuple[int, ...] | None
     activation: Literal["tanh", "relu", "elu", "silu", "gelu"]
+    norm_obs: bool
     layer_norm: bool
     shared_trunk: bool
     head: Literal["auto", "squashed", "gaussian", "beta", "levels"]
@@ -69,7 +70,6 @@ class PPOSettings(TaskSettings, PolicySettings, total=False):
     target_kl: float | None
     norm_adv: bool
     norm_return: bool
-    norm_obs: bool
     random_phase: bool
 
 
@@ -112,6 +112,5 @@ class DQNSettings(TaskSettings, PolicySettings, total=False):
     q_lambda: float
     update_epochs: int
     num_minibatches: int
-    norm_obs: bool
     random_phase: bool
     checkpoint_replay: bool

@@ -166,6 +166,8 @@ def _check_use(parsed: Parsed[Any]) -> None:
 
 
 def _check_source(parsed: Parsed[Any], init_from: str) -> None:
+    if parsed.source["trust"] == "file":
+        raise UserError("trust cannot be set in a file", fix="give --trust on the command line")
     if parsed.source["init_from"] == "file" and "/" in init_from:
         fix = "give --init-from on the command line"
         raise UserError("a run named in a file cannot be a path", got=init_from, fix=fix)

@@ -46,7 +46,7 @@ def build_policy(
     actor = make_encoder(*parts)
     critic = None if config.shared_trunk else make_encoder(*parts)
     head = make_head(actor.out_features, action_space, config)
-    norm = RunningNorm(shape[0]) if len(shape) == 1 else AsItIs()
+    norm = RunningNorm(shape[0]) if len(shape) == 1 and config.norm_obs else AsItIs()
     policy = Policy(shape, norm, actor, critic, head, ValueHead(actor.out_features))
     initialise(policy, generator)
     return policy

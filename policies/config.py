@@ -22,6 +22,7 @@ class PolicyConfig(BaseModel):
     activation: Literal["tanh", "relu", "elu", "silu", "gelu"] = Field(
         "tanh", description="nonlinearity of the encoder"
     )
+    norm_obs: bool = Field(True, description="standardise observations by running statistics")
     layer_norm: bool = Field(False, description="layer normalisation before every nonlinearity of the encoder")
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
     head: Literal["auto", "squashed", "gaussian", "beta", "levels"] = Field(
