@@ -140,12 +140,13 @@ def test_a_mirrored_world_is_told_with_the_signs_of_a_mirror() -> None:
 
 
 def test_a_student_of_states_comes_closer_to_its_teacher_and_leaves_the_value_alone() -> None:
-    small = learner(steps=32 * 12, num_updates=40, warmup=10, hidden=(64,), batch_size=64)
+    small = learner(steps=32 * 12, num_updates=60, warmup=10, learning_rate=3e-3, hidden=(64,), batch_size=64)
     value = small.policy.value_head.value.weight.clone()
-    losses = [metrics["loss/imitation"] for metrics in small.iterate(32 * 12)]
-    assert losses[-1] < 0.7 * losses[0]
+    # later on the student leads itself to where everything is new
+    losses = [metrics["loss/imitation"] for metrics in small.iterate(32 * 6)]
+    assert losses[-1] < 0.5 * losses[0]
     assert torch.equal(value, small.policy.value_head.value.weight)
-    assert small.policy.obs_norm.updates == 12  # type: ignore[union-attr]
+    assert small.policy.obs_norm.updates == 6  # type: ignore[union-attr]
 
 
 def test_the_same_seed_learns_the_same_and_nobody_elses_chance_is_touched() -> None:
