@@ -68,7 +68,6 @@ class DQNConfig(PolicyConfig):
     q_lambda: float = Field(0.9, ge=0, le=1, description="decay of λ-returns, per step (buffer none)")
     update_epochs: int = Field(2, ge=1, description="passes over the newest steps (buffer none)")
     num_minibatches: int = Field(4, ge=1, description="equal parts a pass is cut into (buffer none)")
-    norm_obs: bool = Field(True, description="standardise observations by running statistics")
     random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
     checkpoint_replay: bool = Field(
         True, description="keep the replay in checkpoints; without it a resumed run fills a new one first"

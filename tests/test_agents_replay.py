@@ -173,6 +173,8 @@ def test_every_transition_comes_back_as_a_list_of_episodes_tells_it(case, priori
         alive = teller.alive(rows)
         assert sorted(replay.valid.nonzero()[:, 0].tolist()) == sorted(e[k].place for e, k in alive)
         assert int(replay.size) == len(alive)
+        newest_of = [episodes[-1] or episodes[-2] for episodes in teller.episodes]
+        assert replay._latest(torch.arange(replay.lanes)).tolist() == [episode[-1].place for episode in newest_of]
         if prioritized:
             assert replay.tree.levels[0][: replay.nowhere].nonzero()[:, 0].tolist() == sorted(
                 e[k].place for e, k in alive
