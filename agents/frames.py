@@ -60,7 +60,10 @@ class FrameRecorder:
         self.pictures[self.depth - 1 + self.step] = obs[..., -self.channels :]
 
     def after(self, done: Tensor) -> None:
-        """Goes on to the next step; lanes done [B] bool begin a new episode there."""
+        """Goes on to the next step; lanes done [B] bool begin a new episode there.
+
+        In an environment that resets itself in a step of its own, these are the lanes that have just done so.
+        """
         self.step += 1
         if self.step < len(self.oldest):
             begin = self.depth - 1 + self.step

@@ -103,6 +103,9 @@ class BatchedEnv(Protocol):
     def step(self, action: Tensor) -> Step:
         """One step of every environment; tensors may be overwritten by the next."""
 
+    def close(self) -> None:
+        """Lets go of processes and windows, if there are any."""
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that changes."""
 
@@ -165,7 +168,8 @@ def collect(
         if value is not None:
             row["value"] = value
         if pictures:
-            pictures.after(step.terminated | step.truncated)
+            # an environment that takes a step to reset itself begins anew behind that step
+            pictures.after(step.terminated | step.truncated if step.valid is None else ~step.valid)
             cut_obs = torch.where(_like(step.truncated, obs), step.next_obs, cut_obs)
         else:
             row["cut_obs"] = step.next_obs

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from drivetrain.envs.errors import UserError, nearest
 
-__all__ = ["entry", "main"]
+__all__ = ["entry", "main", "split_imports"]
 
 VERBS = {
     "train": ("ALGO ENV", "train a driver: drivetrain train ppo racing"),
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(AttributeError, ValueError):
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        args, imports = _split_imports(args)
+        args, imports = split_imports(args)
         for module in imports:
             _import(module)
         code = _dispatch(args, as_json)
@@ -84,7 +84,7 @@ def entry() -> NoReturn:
     os._exit(code)
 
 
-def _split_imports(args: list[str]) -> tuple[list[str], list[str]]:
+def split_imports(args: list[str]) -> tuple[list[str], list[str]]:
     """The command line without its ``--import MODULE``, and the modules.
 
     Only what somebody typed is ever imported: a name read from a file is not.

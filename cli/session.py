@@ -35,8 +35,19 @@ NEAR_TARGET = 0.05  # a validation is worth its time when training is this close
 EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 4, 6, 75
 
 
+class World(Protocol):
+    """What a learner learns on."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Agent(Protocol):
     """What a session needs of a learner."""
+
+    @property
+    def env(self) -> World:
+        """What it learns on."""
 
     @property
     def policy(self) -> nn.Module:
@@ -68,6 +79,7 @@ class Plan:
     video_every: int | None = None
     retry_after: int = 0  # steps from a validation whose first set missed `stop_at` to the next
     judge: str = ""  # flags of `evaluate` that score the run elsewhere than where it learned
+    imports: str = ""  # flags that every command on the run needs, because its environment is the user's own
     threshold: float | None = None  # score below which a validation episode counts as failed
 
 
@@ -302,6 +314,7 @@ class Session:
     def _close(self, status: str) -> UserError | None:
         """Close all files; returns what could not be stored."""
         self.videos.close(patient=status in ("done", "reached"))
+        self.agent.env.close()
         self.progress.close()
         failure = self.unstored
         with contextlib.suppress(OSError):
@@ -328,9 +341,9 @@ class Session:
         score = f", validation {state.score:.1f}" if state.score is not None else ""
         line = f"{status}: {self.agent.steps:,} steps in {state.seconds:.1f} s{score}; everything is in {self.run.path}"
         if status in ("done", "reached"):
-            score_it = f"drivetrain evaluate {name}{self.plan.judge}"
-            return f"{line}\nsee it drive: drivetrain watch {name}\nscore it: {score_it}"
-        return f"{line}\ngo on: drivetrain resume {name}"
+            score_it = f"drivetrain evaluate {name}{self.plan.judge}{self.plan.imports}"
+            return f"{line}\nsee it drive: drivetrain watch {name}{self.plan.imports}\nscore it: {score_it}"
+        return f"{line}\ngo on: drivetrain resume {name}{self.plan.imports}"
 
     def _say(self, text: str) -> None:
         self.progress.note(text)

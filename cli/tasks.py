@@ -57,7 +57,7 @@ class GymOptions(LaneOptions):
 
     env_args: dict[str, Any] = Field({}, description="keyword arguments for gymnasium.make: a=1,b=text, or JSON")
     frame_skip: int = Field(1, ge=1, le=100, description="steps of the environment that an action is held for")
-    frame_stack: int = Field(1, ge=1, le=16, description="of pictures: how many are in an observation")
+    frame_stack: int = Field(1, ge=1, le=16, description="observations that the agent sees at once, the newest last")
     grey: bool = Field(False, description="of pictures: brightness instead of colours")
     resize: int | None = Field(None, ge=8, le=1024, description="of pictures: rows and columns, px; none = as they are")
     atari: bool = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, create_model
 
 from drivetrain.envs.errors import UserError, nearest
+from drivetrain.main import split_imports
 from drivetrain.options import Options, Parsed, Spec, flag, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
@@ -123,7 +125,15 @@ def make_plan(settings: RunOptions, env: str) -> Plan:
 
     every = (settings.eval_every, settings.checkpoint_every, settings.video_every)
     judge = f" --env {ORIGINAL}" if env == RACING else ""
-    return Plan(settings.steps, settings.stop_at, *every, RETRY_AFTER, judge, threshold_of(env))
+    threshold = threshold_of(env)
+    return Plan(
+        settings.steps, settings.stop_at, *every, RETRY_AFTER, judge, imports=typed_imports(), threshold=threshold
+    )
+
+
+def typed_imports() -> str:
+    """The ``--import`` flags of this command line, to be repeated in hints."""
+    return "".join(f" --import {module}" for module in split_imports(sys.argv[1:])[1])
 
 
 def write_config(run: RunDir, algo: str, env: str, options: BaseModel) -> None:

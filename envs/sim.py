@@ -353,6 +353,9 @@ class Sim:
         percent, whole = config.lap_rule == "percent", config.obs == "state"
         self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed, whole)
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that changes, by name: what an exact resume needs."""
         cars = {f"car.{f.name}": getattr(self.state, f.name) for f in fields(CarState)}

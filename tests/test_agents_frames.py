@@ -164,3 +164,23 @@ def test_a_rollout_longer_than_an_episode_is_refused():
     cfg = PPOConfig(**SMALL | {"num_steps": 6})
     with pytest.raises(UserError, match="longer than an episode"):
         PPOLearner(Flicker(), cfg, torch.Generator().manual_seed(0))
+
+
+def test_after_a_step_that_only_resets_a_stack_begins_with_what_is_seen_behind_it():
+    # lane 0 ends its episode in step 0, shows its last picture (30) again in step 1, and begins anew with 40
+    seen = [(10, 10), (30, 20), (40, 30)]
+    recorder = FrameRecorder(stacked(9, 10), 3, 1)
+    begun = [(False, False), (True, False), (False, False)]  # what collect() hands over: rows that are not valid
+    for levels, begins in zip(seen, begun, strict=True):
+        recorder.add(torch.tensor(levels, dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 1, 1))
+        recorder.after(torch.tensor(begins))
+    frames = recorder.frames()
+    # sample t·B + b: step 2 of lane 0 sees 40 twice, step 2 of lane 1 sees 20 and 30
+    assert frames.take(torch.tensor([4, 5]))[:, 0, 0].tolist() == [[40, 40], [20, 30]]
+    # the fake row itself still looks back
+    assert frames.take(torch.tensor([2]))[0, 0, 0].tolist() == [10, 30]
+
+
+def stacked(*levels):
+    """uint8 [2, 1, 1, k]: two lanes that see the same."""
+    return torch.tensor(levels, dtype=torch.uint8).view(1, 1, 1, -1).expand(2, 1, 1, -1)

@@ -54,6 +54,11 @@ class Scripted:
     steps = property(lambda self: 10 * self.updates)
     frames = property(lambda self: 20 * self.updates)
 
+    class env:
+        @staticmethod
+        def close() -> None:
+            pass
+
     def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
         while self.steps < total_steps:
             self.on_update()
