@@ -36,7 +36,9 @@ NEEDED = {
     "tensorboard": ("tensorboard>=2.21", "TensorBoard files", True),
     "rich": ("rich", "tables and the live display", False),
     "yaml": ("pyyaml", "YAML config files", True),
-    "stable_baselines3": ("stable-baselines3>=2.9", "comparisons with Stable-Baselines3", True),
+    "stable_baselines3": ("stable-baselines3>=2.9", "--backend sb3 and zips of Stable-Baselines3", True),
+    "onnx": ("onnx>=1.18", "export --to onnx", True),
+    "onnxruntime": ("onnxruntime>=1.20", "export --to onnx, which checks its graph", True),
 }
 
 
