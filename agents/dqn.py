@@ -270,7 +270,7 @@ class DQNLearner:
         self.optimizer.load_state_tensors(_below(tensors, OPTIMIZER))
         self.target.load_state_dict(_below(tensors, TARGET))
         self.generator.set_state(tensors["generator"].cpu())
-        self.obs = tensors["obs"].to(self.env.device)
+        self.obs = tensors["obs"].to(self.env.device) if self.env.exact_state else self.env.reset()
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
         self.gradient_steps, self.owed = values["gradient_steps"], values["owed"]
@@ -278,6 +278,8 @@ class DQNLearner:
         if kept := _below(tensors, REPLAY):
             self.replay.load_state_tensors(kept)
             self.stored = values["stored"]
+            if not self.env.exact_state:
+                self.replay.interrupt(self.obs)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -135,6 +135,17 @@ class Replay:
             self._enter(torch.cat((place.flatten(), behind.flatten(), gone)))
         return place
 
+    def interrupt(self, obs: Tensor) -> None:
+        """Every lane begins a new episode with obs [B, …], and what was seen last there leads nowhere."""
+        old = self.first + self.head
+        self.head.copy_((self.head + 1) % self.rows)
+        head = self.first + self.head
+        self.obs[head], self.age[head], self.valid[head] = newest(obs, self.channels), 0, False
+        self.top.copy_(torch.maximum(self.top, self.head.max() + 1).clamp(max=self.rows))
+        gone = self._forget(head)
+        if self.tree is not None:
+            self._enter(torch.cat((old, gone)))
+
     def _ages(self, before: Tensor, done: Tensor) -> Tensor:
         """[T + 1, B] earlier pictures of the same episode, up to k − 1, that each new row may look back on."""
         at_head = self.age[self.first + self.head].long()

@@ -51,6 +51,7 @@ class Graph:
     DEADLY = torch.tensor([[False, False, False], [False] * 3, [False] * 3, [False, True, False], [False, False, True]])
 
     device = torch.device("cpu")
+    exact_state = True
     channels = None
     single_observation_space = Box(0.0, 1.0, (5,))
     single_action_space = Discrete(3, start=2)

@@ -342,3 +342,37 @@ def test_a_replay_that_does_not_fit_is_refused_with_the_size_that_fits():
     check_replay(space, 1, cfg, 7_072_000_000)
     check_replay(space, 1, cfg, None)
     check_replay(space, 1, DQNConfig(encoder="cnn", buffer_size=1_000_000, buffer="none"), 0)
+
+
+@pytest.mark.parametrize("prioritized", [True, False])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_an_interrupted_episode_is_cut_off_where_it_was_seen_last(depth, prioritized):
+    # rewards 1, 2, 4 from pictures 10, 11, 12; 13 was seen last; then a new episode with 50, 51, …
+    channels = 1 if depth > 1 else None
+    seen = lambda *levels: torch.tensor(levels, dtype=torch.uint8).view(1, 1, 1, -1)
+    stack = seen(*[10] * depth) if channels else seen(10).float()[:, 0, 0]
+    replay = Replay(stack, 12, channels, prioritized)
+    one = lambda level: seen(level) if channels else seen(level).float()[:, 0, 0]
+
+    def add(first, *rewards):
+        count, zeros = len(rewards), torch.zeros(len(rewards), 1, dtype=torch.int64)
+        obs = torch.stack([one(first + k) for k in range(count)])
+        after = torch.stack([one(first + k + 1) for k in range(count)])
+        never = torch.zeros(count, 1, dtype=torch.bool)
+        reward = torch.tensor(rewards)[:, None]
+        return replay.add(Steps(obs, after, zeros, reward, never, never, zeros, zeros.float(), zeros))
+
+    places = add(10, 1.0, 2.0, 4.0).flatten()
+    replay.interrupt(seen(*[50] * depth) if channels else one(50))
+    later = add(50, 8.0, 16.0).flatten()
+    found = replay.transitions(torch.cat((places, later[:1])), 5, 0.5)
+    # 1 + ½·2 + ¼·4 with ⅛ of what follows 13; 2 + ½·4 with ¼; 4 with ½; 8 + ½·16 with ¼ of what follows 52
+    assert found.return_.tolist() == [3.0, 4.0, 4.0, 16.0]
+    assert found.discount.tolist() == [0.125, 0.25, 0.5, 0.25]
+    last = found.next_obs.reshape(4, -1).tolist()
+    assert last == ([[11, 12, 13]] * 3 + [[50, 51, 52]] if depth == 3 else [[13.0]] * 3 + [[52.0]])
+    assert replay.see(later).reshape(2, -1).tolist() == (
+        [[50, 50, 50], [50, 50, 51]] if depth == 3 else [[50.0], [51.0]]
+    )
+    drawn, _ = replay.sample(2_000, torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == {*places.tolist(), *later.tolist()}

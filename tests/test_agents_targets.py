@@ -18,7 +18,7 @@ from drivetrain.agents.targets import (
     soft_values,
 )
 
-CASES = 300
+CASES = 2_000
 
 
 def case(seed):
