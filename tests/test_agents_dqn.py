@@ -239,7 +239,8 @@ def test_targets_take_no_gradient():
     made = learner()
     for settings in ({}, {"double": False}, {"munchausen": True}):
         batch = Transitions(torch.eye(5), torch.zeros(5).long(), torch.ones(5), torch.ones(5), torch.eye(5).flip(0))
-        assert not q_target(made.policy.net, made.target, batch, DQNConfig(**SMALL | settings), None).requires_grad
+        for judge in (made.target, made.policy.net):
+            assert not q_target(made.policy.net, judge, batch, DQNConfig(**SMALL | settings), None).requires_grad
     for _ in range(4):
         made.update_once()
     assert made.gradient_steps > 0
@@ -384,6 +385,32 @@ def test_the_normaliser_follows_the_steps_collected_and_only_after_the_round(nex
     made.update_once()
     torch.testing.assert_close(made.policy.obs_norm.mean, torch.cat(seen).mean(0))
     assert sum(len(rows) for rows in seen) == made.steps
+
+
+def test_an_environment_may_overwrite_what_it_handed_out():
+    class Reusing(Graph):
+        """Answers in the same tensors every time."""
+
+        def reset(self):
+            return self._keep("obs", super().reset())
+
+        def _keep(self, name, value):
+            if not hasattr(self, f"kept_{name}"):
+                setattr(self, f"kept_{name}", torch.empty_like(value))
+            return getattr(self, f"kept_{name}").copy_(value)
+
+        def step(self, action):
+            answer = super().step(action)
+            names = ("obs", "next_obs", "reward", "terminated", "truncated")
+            return Answer(*(self._keep(name, getattr(answer, name)) for name in names))
+
+    weights = []
+    for env in (Graph(16), Reusing(16)):
+        made = learner(env)
+        for _ in range(5):
+            made.update_once()
+        weights.append(torch.cat([p.detach().flatten() for p in made.policy.parameters()]))
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("buffer", ["uniform", "prioritized", "none"])
