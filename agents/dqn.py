@@ -167,22 +167,24 @@ class DQNLearner:
             self.target.load_state_dict(self.policy.net.state_dict())
         self.owed += count * cfg.replay_ratio
         due, self.owed = divmod(self.owed, cfg.batch_size)
-        return [self._learn_from(places, probability, rate) for places, probability in self._drawn(int(due))]
+        return [self._learn_from(*drawn, rate) for drawn in self._drawn(int(due))]
 
-    def _drawn(self, batches: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Places and probabilities of so many batches of transitions; those drawn alike are drawn at once."""
-        size = self.cfg.batch_size
-        if self.cfg.buffer == "uniform":
-            places, _ = self.replay.sample(batches * size, self.generator)
-            yield from ((part, None) for part in places.view(batches, size))
-        else:
-            yield from (self.replay.sample(size, self.generator) for _ in range(batches))
+    def _drawn(self, batches: int) -> Iterator[tuple[Transitions, Tensor, Tensor | None]]:
+        """So many batches of standardised transitions, their places, and the probabilities of unequal draws."""
+        cfg, norm = self.cfg, self.policy.obs_norm
+        # What the learning between them does not change is drawn at once, if it is small.
+        together = max(1, batches) if cfg.buffer == "uniform" and self.env.channels is None else 1
+        for _ in range(batches // together):
+            places, probability = self.replay.sample(together * cfg.batch_size, self.generator)
+            found = self.replay.transitions(places, cfg.n_step, cfg.gamma)
+            found = found._replace(obs=norm(found.obs), next_obs=norm(found.next_obs))
+            for first in range(0, len(places), cfg.batch_size):
+                rows = slice(first, first + cfg.batch_size)
+                yield Transitions(*(column[rows] for column in found)), places[rows], probability
 
-    def _learn_from(self, places: Tensor, probability: Tensor | None, rate: float) -> Tensor:
-        """One gradient step on the transitions at places [S], drawn with probability [S]."""
-        cfg, norm, generator = self.cfg, self.policy.obs_norm, self.generator
-        batch = self.replay.transitions(places, cfg.n_step, cfg.gamma)
-        batch = batch._replace(obs=norm(batch.obs), next_obs=norm(batch.next_obs))
+    def _learn_from(self, batch: Transitions, places: Tensor, probability: Tensor | None, rate: float) -> Tensor:
+        """One gradient step on standardised transitions of places [S], drawn with probability [S]."""
+        cfg, generator = self.cfg, self.generator
         target = q_target(self.policy.net, self.target, batch, cfg, generator)
         predicted = pick(self.policy.net(batch.obs, generator), batch.action)
         error = q_loss(predicted, target, cfg)

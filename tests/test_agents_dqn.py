@@ -194,8 +194,9 @@ def test_a_gradient_step_equals_a_loop_over_its_batch(double, n_step, buffer, lo
     share = made.steps / 2_560  # so far: β is between its ends
     wanted, priorities = by_hand(made, places, probability, 0.3 + 0.5 * share)
     before = copy.deepcopy(made.target.state_dict())
-    places, probability = made.replay.sample(made.cfg.batch_size, made.generator)
-    made._learn_from(places, probability, made.cfg.learning_rate)
+    ((batch, again, probability),) = made._drawn(1)
+    assert torch.equal(again, places)
+    made._learn_from(batch, places, probability, made.cfg.learning_rate)
     for here, there in zip(made.policy.net.parameters(), wanted.parameters(), strict=True):
         torch.testing.assert_close(here.grad, there.grad, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-6)
