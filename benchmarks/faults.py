@@ -147,10 +147,17 @@ FAULTS = (
         DQN_TESTS,
     ),
     Fault(
-        "DQN: the target is not detached",
+        "DQN: bootstraps from the network that learns",
         "agents/dqn.py",
-        "@torch.no_grad()\ndef q_target(",
-        "def q_target(",
+        "judged = target(batch.next_obs, generator)",
+        "judged = online(batch.next_obs, generator)",
+        DQN_TESTS,
+    ),
+    Fault(
+        "PQN: the target is not detached",
+        "agents/dqn.py",
+        "        with torch.no_grad():\n            parts = flat",
+        "        with torch.enable_grad():\n            parts = flat",
         DQN_TESTS,
     ),
     Fault(

@@ -131,7 +131,7 @@ def test_the_global_random_state_is_left_alone():
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", ["racing-ppo-state", "racing-ppo-pixels", "racing-imitate-pixels"])
+@pytest.mark.parametrize("name", ["racing-ppo-state", "racing-ppo-pixels", "racing-imitate-pixels", "racing-dqn-state"])
 def test_a_shipped_driver_scores_what_its_table_says(name):
     # rounding may change a lap by a few frames on another machine, a tenth of a point each, but not a driver's worth
     folder = Path(__file__).parent.parent / "runs" / "baselines" / name

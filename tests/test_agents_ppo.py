@@ -264,6 +264,20 @@ def test_the_linear_schedule_runs_over_the_steps_of_the_training():
     assert [row["diag/learning_rate"] for row in learner.iterate(2048)] == pytest.approx([1e-3, 5e-4])
 
 
+@pytest.mark.invariance
+def test_actions_are_judged_through_the_normaliser_they_were_taken_through():
+    # with a single gradient step an update, the policy has not moved when it is compared: every ratio is 1
+    cfg = PPOConfig(num_envs=64, num_steps=16, num_minibatches=1, update_epochs=1, hidden=(8,))
+    learner = PPOLearner(Probe("sight"), cfg, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        learner.policy.head.logits.weight.mul_(300)  # a policy with opinions, so that a shift would be seen
+    for _ in range(4):
+        metrics = learner.update_once()
+        assert abs(metrics["diag/approx_kl"]) < 1e-6
+        assert metrics["diag/clip_fraction"] == 0.0
+    assert abs(float(learner.policy.obs_norm.mean)) > 1e-4  # it did move
+
+
 @pytest.mark.golden
 def test_an_environment_is_told_how_much_of_the_training_is_done():
     cfg = PPOConfig(num_envs=64, num_steps=16)

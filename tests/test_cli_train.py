@@ -499,9 +499,9 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code += "print([m for m in ('torch', 'pydantic', 'numba', 'pygame', 'matplotlib', 'rich') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
-    for verb in ("train", "resume", "evaluate", "watch", "record", "parity", "runs", "doctor"):
+    for verb in ("train", "pretrain", "resume", "evaluate", "watch", "record", "export", "parity", "runs", "doctor"):
         assert f"\n  {verb}" in out
-    for verb in ("pretrain", "compare", "export", "bench"):
+    for verb in ("compare", "bench"):
         assert verb not in out
 
 
