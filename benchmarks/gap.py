@@ -18,7 +18,7 @@ from drivetrain.drivers import actor_of, find_driver
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", nargs="?", default="racing-ppo-pixels", help="default racing-ppo-pixels")
+    parser.add_argument("run", nargs="?", default="racing-imitate-pixels", help="default racing-imitate-pixels")
     parser.add_argument("--episodes", type=int, default=50, help="test seeds 0 to this minus one (default 50)")
     parser.add_argument("--batches", type=int, nargs="+", help="cars driven together (default: all)")
     options = parser.parse_args()
