@@ -74,6 +74,7 @@ def test_the_wheel_holds_every_file_of_the_four_folders_and_their_data_and_nothi
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {f"{target}/{path.name}" for folder, target in FOLDERS.items() for path in (ROOT / folder).glob("*.py")}
     data = {"drivetrain/py.typed", "drivetrain/envs/score.npz"}
+    data |= {f"drivetrain/agents/{path.name}" for path in (ROOT / "agents").glob("preset_*.toml")}
     assert packed == expected | data
 
 
