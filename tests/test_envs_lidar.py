@@ -106,7 +106,8 @@ def test_cars_do_not_see_each_other_and_the_memory_bound_changes_nothing(monkeyp
     tracks, state = scene()
     together = lidar.observe(tracks, state, 7, 40.0)
     monkeypatch.setattr(lidar, "_AT_ONCE", 1)
-    assert torch.equal(lidar.observe(tracks, state, 7, 40.0), together)
+    # torch rounds the end of a row in another way than its middle, and where rows end depends on the number of threads
+    torch.testing.assert_close(lidar.observe(tracks, state, 7, 40.0), together, rtol=0, atol=1e-5)
     quick = compiled(tracks, state, 7, 40.0)
     assert torch.equal(compiled(tracks, state.take(torch.arange(77, 78)), 7, 40.0), quick[77:78])
 
