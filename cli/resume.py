@@ -67,6 +67,9 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     from drivetrain.session import RunState, Session
 
     record = read_run_config(run.path)
+    if record.get("algo") == "imitate":
+        what = "what a teacher taught is not kept, so that such a run cannot be resumed"
+        raise UserError(what, got=run.path, fix="go on from it with `drivetrain train ppo racing --init-from RUN`")
     algo, env = task_words([str(record.get("algo")), str(record.get("env"))])
     recorded = from_record(train_spec(algo, env), record, run.path / "config.json")
     options = _renewed(recorded, asked)
