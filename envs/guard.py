@@ -24,6 +24,8 @@ from .gym_task import OURS
 FAULT, RESET_FAULT, FRAMES = "fault", "reset_fault", "frames"
 """keys of info: what went wrong in step() or reset(), and the frames of a step that was cut short"""
 EXIT_ENVIRONMENT, EXIT_DIVERGED = 5, 4
+SOON, AGAIN = 0.01, 1.0
+"""s to the next alarm at least, and between those that come until an environment gives up"""
 SAID_LIMIT = 300  # characters of a stranger's message
 
 
@@ -70,8 +72,9 @@ class Alarm:
         left = self.since + self.timeout - time.monotonic()
         if left <= 0:
             raise Hanging(no_answer(self.timeout))
-        # the one at work began after the alarm was set
-        signal.setitimer(signal.ITIMER_REAL, left)
+        # The one at work began after the alarm was set. Never at once: an alarm between this return and the system
+        # call that Python goes back to would not interrupt that call.
+        signal.setitimer(signal.ITIMER_REAL, max(left, SOON), AGAIN)
 
 
 class Watch:
@@ -105,7 +108,7 @@ class Watch:
         self._alarm.since, self._alarm.timeout = time.monotonic(), self.timeout
         # an alarm interrupts the main thread, whichever thread has set it
         if self._works and threading.get_ident() == self._thread:
-            signal.setitimer(signal.ITIMER_REAL, self.timeout)
+            signal.setitimer(signal.ITIMER_REAL, self.timeout, AGAIN)
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -122,8 +122,7 @@ class Faulty(Probe):
         if self.fault == "exit":
             sys.exit(3)
         if self.fault == "hang":
-            while True:
-                time.sleep(0.01)
+            time.sleep(3600)
         if self.fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         return broken[self.fault]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ from gym_probes import Faulty, register_probes
 
 from drivetrain.envs.adapt import GymBatch, GymTask
 from drivetrain.envs.errors import UserError
-from drivetrain.envs.guard import FAULT, RESET_FAULT, Guard, Hanging, Place, Watch, failure
+from drivetrain.envs.guard import AGAIN, FAULT, RESET_FAULT, SOON, Alarm, Guard, Hanging, Place, Watch, failure
 
 register_probes()
 B, SEED, SICK = 3, 2_000_000_000, 1  # the lane in which it happens
@@ -307,3 +308,23 @@ def test_a_place_is_told_in_one_short_line() -> None:
     assert wide.endswith("action [ 0. , 0.125, ..., 12.25 , 12.375]")
     assert str(Place(None, 7, 1, 0)) == "lane unknown, seed 7, episode 1, step 0"
     assert len(failure("X-v0", "a" * 5000, Place(0, 0, 1, 1)).what) < 400
+
+
+def test_a_step_that_began_just_after_the_alarm_was_set_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    # so little is left that a second alarm would go off before the program sleeps again, and wake nobody
+    set_at: list[tuple[float, float]] = []
+    monkeypatch.setattr(signal, "setitimer", lambda _kind, seconds, again=0.0: set_at.append((seconds, again)))
+    alarm = Alarm()
+    alarm.since, alarm.timeout = time.monotonic(), 1e-3
+    alarm(signal.SIGALRM, None)
+    assert set_at == [(SOON, AGAIN)]
+
+
+def test_one_who_swallows_the_alarm_hears_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivetrain.envs.guard.AGAIN", 0.05)
+    with pytest.raises(Hanging), Watch(0.02) as watch:
+        watch.begin()
+        with contextlib.suppress(BaseException):
+            time.sleep(3.0)
+        time.sleep(3.0)
+        pytest.fail("it was heard once")
