@@ -1,7 +1,8 @@
 """Learning curves of drivetrain and Stable-Baselines3, seed by seed in turn, each with its own best settings.
 
 Both are scored in the same way: every twentieth of a training its policy plays some episodes without exploration, on
-seeds kept for validation, while the clock stands still. Runs are appended to a file of JSON lines as they end; what is
+seeds kept for validation, while the clock stands still. Both sides have one thread, and the clock counts the processor
+time of the process: on a quiet machine that is the time on the wall, and a busy one does not change it. Runs are appended to a file of JSON lines as they end; what is
 there already is not run again, so that a measurement can be stopped and continued, or given more seeds.
 
     python benchmarks/peers.py                                                  minutes: CartPole, 2 seeds
@@ -55,22 +56,22 @@ class Curve:
         self.record = {name: value for name, value in preset(algo, env, {}).items() if name in TASK}
         self.points: list[list[float]] = []
         self.waited, self.next_at = 0.0, budget // EVALUATIONS
-        self.began = time.perf_counter()
+        self.began = time.process_time()
 
     def seconds(self) -> float:
-        """Of training so far."""
-        return time.perf_counter() - self.began - self.waited
+        """Of training so far, processor time."""
+        return time.process_time() - self.began - self.waited
 
     def look(self, steps: int, act: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Scores a policy if it is time to."""
         if steps < self.next_at:
             return
-        seconds, began = self.seconds(), time.perf_counter()
+        seconds, began = self.seconds(), time.process_time()
         seeds = range(FIRST_SEED, FIRST_SEED + self.episodes)
         scores = play(self.env, self.record, _Acting(act), seeds, "cpu")
         self.points.append([float(steps), seconds, scores.mean])
         self.next_at += self.budget // EVALUATIONS
-        self.waited += time.perf_counter() - began
+        self.waited += time.process_time() - began
 
 
 class _Acting:
@@ -147,7 +148,7 @@ def run(algo: str, env: str, side: str, seed: int, asked: argparse.Namespace) ->
     steps = TRAIN[side](curve, algo, seed)
     key = {"algo": algo, "env": env, "side": side, "seed": seed, "budget": budget, "episodes": asked.episodes}
     rate = round(steps / curve.seconds(), 1)
-    where = {"threads": torch.get_num_threads(), "commit": commit(), "machine": machine()}
+    where = {"commit": commit(), "machine": machine()}
     return key | {"points": curve.points, "steps_per_s": rate} | where
 
 
@@ -235,16 +236,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="seeds 0 to this minus one (default 2)")
     parser.add_argument("--steps", type=int, help="of every training; default: each side's own")
     parser.add_argument("--episodes", type=int, default=20, help="of an evaluation (default 20)")
-    parser.add_argument("--threads", type=int, default=0, help="of torch; default: 1, on racing one a core")
     parser.add_argument("--equal", action="store_true", help="also Stable-Baselines3 with our settings")
     parser.add_argument("--out", default="runs/peers.jsonl", help="JSON lines; curves go beside it")
     parser.add_argument("--plot-only", action="store_true", help="run nothing")
     asked = parser.parse_args()
     file = Path(asked.out)
     file.parent.mkdir(parents=True, exist_ok=True)
-    cores, warm = torch.get_num_threads(), set()
+    warm = set()
+    torch.set_num_threads(1)
     for algo, env, side, seed in [] if asked.plot_only else list(missing(asked, read(file))):
-        torch.set_num_threads(asked.threads or (cores if env == "racing" else 1))
         if (algo, env, side) not in warm:  # libraries are loaded and kernels compiled before the clock runs
             TRAIN[side](Curve(algo, env, WARM_UP, 1), algo, seed)
             warm.add((algo, env, side))
