@@ -2,8 +2,9 @@
 
 Both are scored in the same way: every twentieth of a training its policy plays some episodes without exploration, on
 seeds kept for validation, while the clock stands still. Both sides have one thread, and the clock counts the processor
-time of the process: on a quiet machine that is the time on the wall, and a busy one does not change it. Runs are appended to a file of JSON lines as they end; what is
-there already is not run again, so that a measurement can be stopped and continued, or given more seeds.
+time of the process: on a quiet machine that is the time on the wall, and a busy one does not change it. Runs are
+appended to a file of JSON lines as they end; what is there already is not run again, so that a measurement can be
+stopped and continued, or given more seeds.
 
     python benchmarks/peers.py                                                  minutes: CartPole, 2 seeds
     python benchmarks/peers.py --envs CartPole-v1 Acrobot-v1 LunarLander-v3 racing --seeds 10
