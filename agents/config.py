@@ -41,6 +41,11 @@ class PPOConfig(PolicyConfig):
         batch = self.num_envs * self.num_steps
         if batch % self.num_minibatches:
             raise ValueError(f"num_minibatches={self.num_minibatches} must divide num_envs*num_steps={batch}")
+        if self.core != "none" and self.num_minibatches > self.num_envs:
+            raise ValueError(
+                f"with a core, minibatches are made of whole lanes: num_minibatches={self.num_minibatches} must not be "
+                f"more than num_envs={self.num_envs}"
+            )
         return self
 
 

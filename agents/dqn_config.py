@@ -80,6 +80,8 @@ class DQNConfig(PolicyConfig):
     def _check(self) -> DQNConfig:
         if self.eps_end > self.eps_start:
             raise ValueError(f"eps_end={self.eps_end} must not be above eps_start={self.eps_start}")
+        if self.core != "none":
+            raise ValueError(f"DQN has no memory: core={self.core}; set core=none and stack observations, or take PPO")
         if self.quantiles and self.loss == "mse":
             raise ValueError("quantiles are learned by the Huber loss: set loss=huber or quantiles=0")
         if self.buffer == "none":

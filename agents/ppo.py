@@ -7,7 +7,8 @@ minibatches on the clipped loss. Shapes: T steps, B environments, N = T·B sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ..envs.errors import UserError
 from ..policies.build import build_policy
+from ..policies.cores import Memory
 from ..policies.heads import Distribution
 from ..policies.policy import Policy
 from .adam import Adam
@@ -26,6 +28,14 @@ from .schedules import adapt_to_kl, linear
 
 ADAM_EPS = 1e-5
 ENV_PREFIX, OPTIMIZER_PREFIX = "env.", "optimizer."
+
+
+class Sequence(NamedTuple):
+    """What a policy with memory has to know of L lanes to be run through T steps again."""
+
+    kept: Tensor  # [L, M] remembered before the first step
+    first: Tensor  # [T, L] bool, steps before which it is forgotten
+    rows: Tensor | None  # [K] int64, which of the T·L samples are transitions; None = all
 
 
 class Batch(NamedTuple):
@@ -75,10 +85,12 @@ def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig)
     """Values, advantages and returns of a rollout, flattened to N samples."""
     obs = rollout.obs if isinstance(rollout.obs, Frames) else policy.obs_norm(rollout.obs.flatten(0, 1))
     value = values(policy, obs, rollout.reward.shape, cfg) if rollout.value is None else rollout.value
-    last_value = policy.value(policy.obs_norm(last_obs))
+    last_value = policy.value_with(policy.obs_norm(last_obs), rollout.memory)
     # The state after a step is the one the next step acts in, but where an episode was cut off.
     next_value = torch.cat((value[1:], last_value[None]))
-    if isinstance(obs, Frames):
+    if rollout.cut_value is not None:
+        next_value = torch.where(rollout.cut, rollout.cut_value, next_value)
+    elif isinstance(obs, Frames):
         next_value = torch.where(rollout.cut, policy.value(rollout.cut_obs), next_value)
     else:
         next_value[rollout.cut] = policy.value(policy.obs_norm(rollout.cut_obs[rollout.cut]))
@@ -141,6 +153,7 @@ class PPOLearner:
         self.steps, self.frames, self.updates = 0, 0, 0
         self.stats = EpisodeStats()
         self.obs = env.reset()
+        self.memory = self.policy.core.start(env.num_envs, env.device)
         if cfg.random_phase:
             env.scatter(generator)
 
@@ -148,10 +161,13 @@ class PPOLearner:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
         cfg = self.cfg
         self.env.schedule(self.steps / self.total_steps)
-        rollout, self.obs = collect(self.env, self.policy, self.obs, cfg.num_steps, self.generator)
+        memory = self.memory
+        rollout, self.obs = collect(self.env, self.policy, self.obs, memory, cfg.num_steps, self.generator)
+        self.memory = rollout.memory
         batch = estimate(self.policy, rollout, self.obs, cfg)
         rows = samples(rollout)
-        metrics = self._optimise(batch, rows)
+        parts = partial(self._lanes, rollout, memory) if self.policy.remembers else partial(self._samples, rows)
+        metrics = self._optimise(batch, parts)
         if cfg.norm_obs and not isinstance(rollout.obs, Frames):
             # Only now, so that actions were taken and judged through the same normaliser.
             self.policy.obs_norm.update(rollout.obs.flatten(0, 1)[rows])
@@ -161,16 +177,33 @@ class PPOLearner:
         self.stats.add(rollout)
         return metrics | self.stats.metrics()
 
-    def _optimise(self, batch: Batch, rows: Tensor) -> dict[str, float]:
-        """Epochs of minibatches of the samples rows [N]; the learning rate follows its schedule."""
+    def _samples(self, rows: Tensor) -> Iterator[tuple[Tensor, Sequence | None]]:
+        """Minibatches of the samples rows [N], in a new order."""
+        order = rows[torch.randperm(len(rows), generator=self.generator, device=rows.device)]
+        return ((part, None) for part in order.tensor_split(self.cfg.num_minibatches))
+
+    def _lanes(self, rollout: Rollout, memory: Memory) -> Iterator[tuple[Tensor, Sequence | None]]:
+        """Minibatches of whole lanes in a new order, each from what was remembered when the rollout began."""
+        assert rollout.first is not None
+        steps, lanes = rollout.first.shape
+        device = rollout.first.device
+        order = torch.randperm(lanes, generator=self.generator, device=device)
+        for part in order.tensor_split(self.cfg.num_minibatches):
+            samples = (torch.arange(steps, device=device)[:, None] * lanes + part).flatten()
+            rows = None if rollout.valid is None else rollout.valid[:, part].flatten().nonzero()[:, 0]
+            yield samples, Sequence(memory.kept[part], rollout.first[:, part], rows)
+
+    def _optimise(
+        self, batch: Batch, parts: Callable[[], Iterator[tuple[Tensor, Sequence | None]]]
+    ) -> dict[str, float]:
+        """Epochs of minibatches, which parts gives anew for each; the learning rate follows its schedule."""
         cfg = self.cfg
         if cfg.lr_schedule == "linear":
             self.rate = linear(cfg.learning_rate, self.steps, self.total_steps)
         desired_kl = linear(cfg.desired_kl, self.steps, self.total_steps, cfg.desired_kl_end or cfg.desired_kl)
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
-            order = rows[torch.randperm(len(rows), generator=self.generator, device=self.generator.device)]
-            epoch = [self._minibatch(batch.take(part)) for part in order.tensor_split(cfg.num_minibatches)]
+            epoch = [self._minibatch(batch.take(samples), sequence) for samples, sequence in parts()]
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
             if cfg.lr_schedule == "adaptive":
@@ -183,10 +216,16 @@ class PPOLearner:
             "diag/epochs": len(history) / cfg.num_minibatches,
         }
 
-    def _minibatch(self, batch: Batch) -> dict[str, Tensor]:
+    def _minibatch(self, batch: Batch, sequence: Sequence | None) -> dict[str, Tensor]:
         """One step of the optimiser."""
         assert isinstance(batch.obs, Tensor), "take() puts pictures together"
-        pi, value = self.policy.pi_and_value(batch.obs)
+        if sequence is None:
+            pi, value = self.policy.pi_and_value(batch.obs)
+        else:
+            features, _ = self.policy.over_time(batch.obs, sequence.kept, sequence.first)
+            if sequence.rows is not None:
+                features, batch = features[sequence.rows], batch.take(sequence.rows)
+            pi, value = self.policy.head(features), self.policy.value_head(features)
         loss, parts = ppo_loss(pi, value, batch, self.cfg)
         self.optimizer.zero_grad()
         loss.backward()
@@ -208,6 +247,8 @@ class PPOLearner:
         tensors = {ENV_PREFIX + name: value for name, value in self.env.state_tensors().items()}
         tensors |= {OPTIMIZER_PREFIX + name: value for name, value in self.optimizer.state_tensors().items()}
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
+        if self.policy.remembers:
+            tensors |= {"memory": self.memory.kept, "first": self.memory.first}
         numbers = {"steps": self.steps, "frames": self.frames, "updates": self.updates, "rate": self.rate}
         return tensors, numbers | {"episodes": self.stats.episodes}
 
@@ -221,6 +262,8 @@ class PPOLearner:
         self.optimizer.load_state_tensors(_below(tensors, OPTIMIZER_PREFIX))
         self.generator.set_state(tensors["generator"].cpu())
         self.obs = tensors["obs"].to(self.env.device) if self.env.exact_state else self.env.reset()
+        if self.policy.remembers and self.env.exact_state:
+            self.memory = Memory(*(tensors[name].to(self.env.device) for name in ("memory", "first")))
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
         self.rate = values["rate"]

@@ -9,6 +9,7 @@ import torch
 from gymnasium.spaces import Space
 from torch import Tensor
 
+from ..policies.cores import Memory
 from ..policies.policy import Policy
 from .frames import FrameRecorder, Frames
 
@@ -128,8 +129,11 @@ class Rollout:
     frames: Tensor  # [T, B] int64
     episode_return: Tensor  # [T, B] score of the running episode
     episode_frames: Tensor  # [T, B] int64
+    memory: Memory  # of the policy behind the last step; empty where it keeps none
     lap_finished: Tensor | None = None  # [T, B] bool
     valid: Tensor | None = None  # [T, B] bool: False is no transition; None = all are
+    first: Tensor | None = None  # [T, B] bool, of a policy with memory: steps before which it forgets
+    cut_value: Tensor | None = None  # [T, B] of it: standardised values of cut_obs where lanes were cut off
 
     @property
     def done(self) -> Tensor:
@@ -149,7 +153,7 @@ class Rollout:
 
 @torch.no_grad()
 def collect(
-    env: BatchedEnv, policy: Policy, obs: Tensor, num_steps: int, generator: torch.Generator
+    env: BatchedEnv, policy: Policy, obs: Tensor, memory: Memory, num_steps: int, generator: torch.Generator
 ) -> tuple[Rollout, Tensor]:
     """Plays num_steps steps from obs [B, …] with sampled actions. Returns the rollout and the next obs."""
     pictures = None if env.channels is None else FrameRecorder(obs, num_steps, env.channels)
@@ -160,16 +164,20 @@ def collect(
             pictures.add(obs)
         else:
             kept["obs"][t] = obs  # before the step, which may overwrite it
-        pi, value = policy.pi_and_shared_value(policy.obs_norm(obs))
+        pi, value, remembered = policy.step(policy.obs_norm(obs), memory)
         raw = pi.sample(generator)
         step = env.step(policy.head.to_env(raw))
-        row = {name: value for name in FROM_ENV if (value := getattr(step, name)) is not None}
+        row = {name: given for name in FROM_ENV if (given := getattr(step, name)) is not None}
         row |= {"raw_action": raw, "log_prob": pi.log_prob(raw)}
         if value is not None:
             row["value"] = value
+        if policy.remembers:
+            row |= {"first": memory.first, "cut_value": _cut_value(policy, step, remembered)}
+        # an environment that takes a step to reset itself begins anew behind that step
+        begins = step.terminated | step.truncated if step.valid is None else ~step.valid
+        memory = Memory(remembered, begins)
         if pictures:
-            # an environment that takes a step to reset itself begins anew behind that step
-            pictures.after(step.terminated | step.truncated if step.valid is None else ~step.valid)
+            pictures.after(begins)
             cut_obs = torch.where(_like(step.truncated, obs), step.next_obs, cut_obs)
         else:
             row["cut_obs"] = step.next_obs
@@ -179,7 +187,18 @@ def collect(
             kept[name][t] = column
         obs = step.obs
     seen: dict[str, Any] = {"obs": pictures.frames(), "cut_obs": cut_obs} if pictures else {}
-    return Rollout(**({"value": None} | kept | seen)), obs.clone()
+    # `begins` may be the environment's own tensor
+    memory = Memory(memory.kept, memory.first.clone())
+    return Rollout(**({"value": None, "memory": memory} | kept | seen)), obs.clone()
+
+
+def _cut_value(policy: Policy, step: Step, remembered: Tensor) -> Tensor:
+    """[B] standardised values of what a step led to, as a policy that remembers [B, M] sees it; of use where it was cut
+    off. Where the device need not be waited for, nothing is done if nothing was."""
+    if step.truncated.device.type == "cpu" and not step.truncated.any():
+        return torch.zeros_like(step.reward)
+    goes_on = torch.zeros_like(step.truncated)
+    return policy.value_with(policy.obs_norm(step.next_obs), Memory(remembered, goes_on))
 
 
 def _like(flag: Tensor, obs: Tensor) -> Tensor:

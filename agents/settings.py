@@ -44,6 +44,11 @@ class PolicySettings(TypedDict, total=False):
     norm_obs: bool
     layer_norm: bool
     shared_trunk: bool
+    core: Literal["none", "gru", "lstm", "transformer"]
+    core_size: int
+    core_layers: int
+    core_heads: int
+    core_context: int
     head: Literal["auto", "squashed", "gaussian", "beta", "levels"]
     levels: int
     log_std_min: float

@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from torch import nn
 
 from .config import PolicyConfig
+from .cores import make_core
 from .encoders import make_encoder
 from .heads import (
     BetaHead,
@@ -44,10 +45,11 @@ def build_policy(
         raise ValueError(f"observation space: got {observation_space}; allowed: pictures of uint8")
     parts = config.encoder, shape, config.hidden, config.channels, config.activation, config.layer_norm
     actor = make_encoder(*parts)
-    critic = None if config.shared_trunk else make_encoder(*parts)
-    head = make_head(actor.out_features, action_space, config)
+    core = make_core(config.core, actor.out_features, config)
+    critic = None if config.shared_trunk or core.memory_size else make_encoder(*parts)
+    head = make_head(core.out_features, action_space, config)
     norm = RunningNorm(shape[0]) if len(shape) == 1 and config.norm_obs else AsItIs()
-    policy = Policy(shape, norm, actor, critic, head, ValueHead(actor.out_features))
+    policy = Policy(shape, norm, actor, critic, head, ValueHead(core.out_features), core)
     initialise(policy, generator)
     return policy
 
@@ -87,12 +89,16 @@ def _box_head(features: int, space: Box, config: PolicyConfig) -> Head:
 
 
 def initialise(policy: Policy, generator: torch.Generator) -> None:
-    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases 0, or at rest."""
+    """Sets every weight: orthogonal, gain √2 in encoders, 1 for values, small for the policy; biases 0, or at rest.
+
+    A core sets its own.
+    """
     for name, module in policy.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            part = name.partition(".")[0]
+        part = name.partition(".")[0]
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and part != "core":
             gain = {"head": POLICY_GAIN, "value_head": 1.0}.get(part, math.sqrt(2))
             nn.init.orthogonal_(module.weight, gain, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    policy.core.initialise(generator)
     policy.head.rest()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class PolicyConfig(BaseModel):
@@ -25,6 +25,14 @@ class PolicyConfig(BaseModel):
     norm_obs: bool = Field(True, description="standardise observations by running statistics")
     layer_norm: bool = Field(False, description="layer normalisation before every nonlinearity of the encoder")
     shared_trunk: bool = Field(False, description="one encoder for policy and value instead of one each")
+    core: Literal["none", "gru", "lstm", "transformer"] = Field(
+        "none",
+        description="what is remembered from step to step; with one, policy and value share encoder and core",
+    )
+    core_size: int = Field(64, ge=1, description="of a core: features it gives, and those it keeps")
+    core_layers: int = Field(1, ge=1, description="of core=transformer: layers")
+    core_heads: int = Field(4, ge=1, description="of core=transformer: attention heads; divides core_size")
+    core_context: int = Field(16, ge=1, description="of core=transformer: steps that a layer looks back")
     head: Literal["auto", "squashed", "gaussian", "beta", "levels"] = Field(
         "auto",
         description="distribution of continuous actions: squashed = normal behind a tanh, gaussian = normal, clipped, "
@@ -40,6 +48,12 @@ class PolicyConfig(BaseModel):
         if sizes is not None and any(units < 1 for units in sizes):
             raise ValueError("every layer needs 1 unit or more")
         return sizes
+
+    @model_validator(mode="after")
+    def _check_core(self) -> Self:
+        if self.core == "transformer" and self.core_size % self.core_heads:
+            raise ValueError(f"core_heads={self.core_heads} must divide core_size={self.core_size}")
+        return self
 
     @field_validator("channels")
     @classmethod

@@ -62,7 +62,7 @@ def test_a_rollout_gives_back_what_the_simulator_showed(picture, frame_stack):
 
             sim.step = spy
             first = obs.clone()
-        rollout, last = collect(sim, policy, obs, 40, torch.Generator().manual_seed(2))
+        rollout, last = collect(sim, policy, obs, policy.core.start(sim.num_envs, "cpu"), 40, torch.Generator().manual_seed(2))
         runs.append(rollout.obs.take(torch.arange(200)))
         assert int(rollout.done.sum()) >= 5  # patience and time limits: borders of episodes were crossed
     torch.testing.assert_close(runs[0], torch.stack([first, *shown[:-1]]).flatten(0, 1))
@@ -148,7 +148,7 @@ def test_advantages_equal_those_of_the_plain_formula_with_every_true_next_observ
         return outcome
 
     env.step = spy
-    rollout, last = collect(env, policy, learner.obs, 4, torch.Generator().manual_seed(3))
+    rollout, last = collect(env, policy, learner.obs, learner.memory, 4, torch.Generator().manual_seed(3))
     batch = estimate(policy, rollout, last, cfg)
     with torch.no_grad():
         value = policy.value(rollout.obs.take(torch.arange(256))).view(4, 64)

@@ -329,6 +329,7 @@ def test_only_a_time_limit_is_bootstrapped_from_the_true_next_observation():
         frames=torch.ones(2, 2, dtype=torch.int64),
         episode_return=torch.zeros(2, 2),
         episode_frames=torch.zeros(2, 2, dtype=torch.int64),
+        memory=learner.memory,
         lap_finished=none,
     )
     batch = estimate(policy, rollout, torch.tensor([[0.3], [0.3]]), learner.cfg)

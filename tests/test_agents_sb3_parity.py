@@ -21,6 +21,7 @@ from drivetrain.agents.rollout import Rollout
 from drivetrain.agents.sb3_plain import fill_actor_critic, fill_q, plain_actor_critic, plain_q
 from drivetrain.agents.sb3_settings import dqn_arguments, ppo_arguments
 from drivetrain.agents.sb3_vec import Sb3VecEnv
+from drivetrain.policies.cores import Core
 
 T, B, SIZE = 32, 8, 5
 SPACES = {"gaussian": Box(-1, 1, (3,), np.float32), "categorical": Discrete(4)}
@@ -132,6 +133,7 @@ def as_ours(buffer, tape):
         frames=FRAMES,
         episode_return=tape.reward,
         episode_frames=FRAMES,
+        memory=Core(1).start(B, "cpu"),
     )
 
 
