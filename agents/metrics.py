@@ -16,6 +16,14 @@ METRICS: dict[str, str] = {
     "loss/q": "mean error of the action values against their targets, by the loss that was chosen (DQN)",
     "loss/imitation": "weighted error of the student's actions against the teacher's (imitation)",
     "loss/situation": "mean squared error of the situation told from what is seen (imitation)",
+    "loss/train": "loss over training samples without dropout and augmentation, at most 4,096 (supervised)",
+    "loss/validation": "the same over samples that are never learned from (supervised)",
+    **{
+        f"loss/{part}_{model}": f"the loss/{part} of {model}, where several models are compared (supervised)"
+        for model in ("mlp", "gru", "lstm", "transformer")
+        for part in ("train", "validation")
+    },
+    "diag/grad_norm": "norm of the gradient before it is clipped, mean since the last record (supervised)",
     "diag/approx_kl": "mean((ratio - 1) - log ratio): how far an update moved the policy, nats",
     "diag/clip_fraction": "share of samples whose probability ratio left the clipping range",
     "diag/learning_rate": "learning rate of Adam at the end of the update",

@@ -6,7 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import smooth_l1_loss
+from torch.nn.functional import cross_entropy, huber_loss, mse_loss, smooth_l1_loss
+
+from ..policies.distributions import Distribution
+from .schedules import linear
 
 
 def smooth_l1(prediction: Tensor, target: Tensor, weight: Tensor, beta: float) -> Tensor:
@@ -20,6 +23,48 @@ def smooth_l1(prediction: Tensor, target: Tensor, weight: Tensor, beta: float) -
         beta: error at which the square turns into a line.
     """
     return (smooth_l1_loss(prediction, target, beta=beta, reduction="none") * weight).sum(-1).mean()
+
+
+def mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of [...], over everything."""
+    return mse_loss(prediction, target)
+
+
+def huber(prediction: Tensor, target: Tensor, delta: float) -> Tensor:
+    """Mean over everything of 0.5 d² where an error |d| ≤ delta, and delta (|d| − 0.5 delta) beyond (Huber 1964)."""
+    return huber_loss(prediction, target, delta=delta)
+
+
+def classification(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy, nats, of logits [N, K] against classes [N] int64.
+
+    Args:
+        logits, target: as above.
+        smoothing: share of the probability that the target spreads over all K (Szegedy et al. 2016, section 7).
+    """
+    return cross_entropy(logits, target, label_smoothing=smoothing)
+
+
+def likelihood(pi: Distribution, raw: Tensor) -> Tensor:
+    """Mean negative log-likelihood, nats, of raw actions (as `sample` gives them) under any head's distribution."""
+    return -pi.log_prob(raw).mean()
+
+
+def rate_at(schedule: str, first: float, last: float, step: int, total: int, warmup: int = 0) -> float:
+    """Learning rate of a step, after it rose in warmup steps to first.
+
+    Args:
+        schedule: constant; linear from first to last, reached at total; or along half a cosine.
+        first, last: rates; last is of no use to constant.
+        step: updates made so far.
+        total: updates of the whole training.
+        warmup: updates.
+    """
+    if step < warmup or schedule == "cosine":
+        return cosine(first, last, step, total, warmup)
+    if schedule == "constant":
+        return first
+    return linear(first, step - warmup, total - warmup, last)
 
 
 def cosine(first: float, last: float, step: int, total: int, warmup: int = 0) -> float:

@@ -21,7 +21,7 @@ __all__ = ["entry", "main", "split_imports"]
 VERBS = {
     "train": ("ALGO ENV", "train a driver: drivetrain train ppo racing"),
     "resume": ("RUN", "go on from the newest checkpoint, exactly as if never stopped"),
-    "pretrain": ("TASK", "learn from a teacher: drivetrain pretrain imitate --obs pixels"),
+    "pretrain": ("TASK", "learn from examples or a teacher: drivetrain pretrain function"),
     "evaluate": ("WHO", "score a run, expert or random on fresh tracks"),
     "watch": ("WHO …", "see drivers drive in a window, or drive yourself: human"),
     "record": ("WHO --out FILE", "film a run, expert or random: mp4 or gif, no display needed"),

@@ -1,0 +1,183 @@
+"""`pretrain function|sequence|classify`: what they print, the folder they leave, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from drivetrain.agents.checkpoint import choose_checkpoint, load_model
+from drivetrain.agents.metrics import METRICS
+from drivetrain.main import main
+from drivetrain.rundir import read_json
+
+KEYS = {"run", "status", "steps", "frames", "seconds", "eval_seconds", "wall_seconds", "steps_per_s", "score"}
+QUICK = ["--steps", "30", "--eval-every", "10", "--hidden", "8", "--threads", "1", "--device", "cpu"]
+
+
+def last_json(text: str) -> dict:
+    return json.loads(text.splitlines()[-1])
+
+
+def logged(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def is_png(file: Path) -> bool:
+    return file.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def function_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("function") / "sine"
+    assert main(["pretrain", "function", *QUICK, "--samples", "100", "--name", str(path)]) == 0
+    return path
+
+
+def test_the_folder_of_a_function_holds_everything(function_run: Path) -> None:
+    config = read_json(function_run / "config.json")
+    assert (config["algo"], config["env"], config["steps"]) == ("function", "sin(x)", 30)
+    assert set(read_json(function_run / "result.json")) >= KEYS
+    assert is_png(function_run / "function.png") and is_png(function_run / "curve.png")
+    records = logged(function_run)
+    assert [record["step"] for record in records] == [0, 10, 20, 30]
+    assert {"loss/train", "loss/validation", "loss/total", "diag/grad_norm"} <= set(records[-1])
+    assert set(records[-1]) - {"seq", "step", "frames", "seconds"} <= set(METRICS)
+    weights = load_model(choose_checkpoint(function_run / "checkpoints").path)
+    assert set(weights) >= {"encoder.layers.0.weight", "head.outputs.bias", "scale.mean", "target_scale.size"}
+    assert list((function_run / "tensorboard").iterdir())
+    assert "command" in read_json(function_run / "code.json")
+
+
+def test_a_run_repeats_itself_from_its_config(function_run: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    argv = ["pretrain", "function", "--config", str(function_run / "config.json"), "--name", str(again)]
+    assert main(argv) == 0
+    one, other = (load_model(choose_checkpoint(run / "checkpoints").path) for run in (function_run, again))
+    assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_a_table_of_two_outputs_gives_an_error_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("t,up,down\n" + "".join(f"{k},{2 * k},{-3 * k}\n" for k in range(40)))
+    argv = ["pretrain", "function", "--csv", str(table), *QUICK, "--name", str(tmp_path / "run"), "--json"]
+    assert main([*argv, "--loss", "likelihood", "--encoder", "resmlp", "--dropout", "0.1"]) == 0
+    result = last_json(capsys.readouterr().out)
+    assert set(result) >= KEYS and result["status"] == "done" and result["frames"] == 30 * 32
+    assert result["score"] == pytest.approx((result["errors"]["up"] + result["errors"]["down"]) / 2)
+
+
+def test_early_stopping_ends_a_run_before_its_last_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["pretrain", "function", *QUICK, "--samples", "50", "--name", str(tmp_path / "run"), "--json"]
+    # a rate that is far too small: no look but the first finds the validation loss lowered by anything that counts
+    assert main([*argv, "--steps", "500", "--learning-rate", "1e-30", "--patience", "3"]) == 0
+    result = last_json(capsys.readouterr().out)
+    assert (result["status"], result["steps"]) == ("done", 30)
+
+
+@pytest.mark.learning
+def test_the_sine_is_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "function", "--name", str(tmp_path / "run"), "--device", "cpu", "--json"]) == 0
+    assert last_json(capsys.readouterr().out)["score"] <= 1e-3
+
+
+def test_an_interrupted_run_is_a_valid_one(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "drivetrain", "pretrain", "function", "--steps", "1e9", "--eval-every", "100"]
+    process = subprocess.Popen(
+        [*command, "--name", str(run), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (run / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    result = last_json(out)
+    assert result["status"] == "interrupted" and isinstance(result["score"], float)
+    assert read_json(run / "result.json")["status"] == "interrupted"
+    assert load_model(choose_checkpoint(run / "checkpoints").path)
+    assert is_png(run / "function.png")
+
+
+def test_training_that_diverges_ends_with_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = ["--optimizer", "sgd", "--learning-rate", "1e30", "--max-grad-norm", "none", "--warmup", "0"]
+    argv = ["pretrain", "function", *QUICK, *wild, "--activation", "relu", "--name", str(tmp_path / "run"), "--json"]
+    assert main(argv) == 4
+    captured = capsys.readouterr()
+    assert "training diverged" in captured.err and last_json(captured.out)["status"] == "diverged"
+
+
+TABLES = {
+    "text.csv": "x,y\n1,2\n2,two\n",
+    "nan.csv": "x,y\n1,2\n2,nan\n",
+    "short.csv": "x,y\n1,2\n",
+    "one.csv": "x\n" + "1\n" * 20,
+    "flat.csv": "x,y\n" + "1,2\n" * 20,
+    "empty.csv": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["function", "--formula", "sinn(x)"], "unknown name: sinn"),
+        (["function", "--formula", "__import__('os')"], "unknown name: __import__"),
+        (["function", "--formula", "log(x)"], "the formula has no value there; got nan"),
+        (["function", "--low", "2", "--high", "1"], "low=2 must lie below high=1"),
+        (["function", "--csv", "text.csv"], "line 3, column y holds no number; got 'two'"),
+        (["function", "--csv", "nan.csv"], "line 3, column y is not finite"),
+        (["function", "--csv", "short.csv"], "too few rows"),
+        (["function", "--csv", "one.csv"], "too few columns"),
+        (["function", "--csv", "flat.csv"], "the column x never changes"),
+        (["function", "--csv", "empty.csv"], "is empty"),
+        (["function", "--csv", "nowhere.csv"], "cannot read nowhere.csv"),
+        (["function", "--csv", "text.csv", "--noise", "1"], "--noise is of no use with --csv"),
+        (["function", "--encoder", "cnn"], "--encoder does not know this value"),
+        (["function", "--huber-delta", "2"], "--huber-delta is of no use with --loss mse"),
+        (["function", "--momentum", "0.5"], "--momentum is of no use with --optimizer adamw"),
+        (["function", "--hidden", "0"], "--hidden: 1 layer or more is needed"),
+        (["function", "--freeze", "core"], "this network has no core to freeze"),
+        (["function", "--freeze", "encoder,head"], "everything is frozen"),
+        (["function", "--precision", "bfloat16", "--device", "cpu"], "bfloat16 needs a GPU"),
+        (["function", "--val-share", "1"], "--val-share"),
+        (["function", "--steps", "0"], "--steps"),
+        (["functoin"], "did you mean function"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    argv: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in TABLES.items():
+        Path(name).write_text(text)
+    assert main(["pretrain", *argv]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("error: ") and said in error[-1]
+    assert sorted(os.listdir()) == sorted(TABLES)
+
+
+@pytest.mark.parametrize("task", ["function"])
+def test_help_imports_nothing_slow(task: str) -> None:
+    code = (
+        "import sys\nfrom drivetrain.main import main\n"
+        f"try:\n    main(['pretrain', {task!r}, '--help'])\nexcept SystemExit:\n    pass\n"
+        "slow = {'torch', 'matplotlib', 'sklearn', 'numba', 'PIL'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--learning-rate" in done.stdout and "Training:" in done.stdout
+
+
+def test_the_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    out = capsys.readouterr().out
+    assert all(f"  {task} " in out for task in ("function", "imitate"))
