@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
+from torch import Tensor
 from typing_extensions import Unpack
 
 from ..envs.errors import UserError, nearest
+from ..policies.cores import Memory
+from ..policies.policy import Policy
 from .build import build_learner, load_policy, make_config, pick_device
 from .checkpoint import choose_checkpoint, save_checkpoint
+from .players import remembers
 from .presets import preset
 from .settings import DQNSettings, PPOSettings
 from .worlds import task_record
@@ -44,10 +48,15 @@ class Agent:
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
         """Actions for one observation or a batch [B, …], and the memory (a policy without one hands it back).
 
+        Args:
+            obs: [B, …], or […] of one lane.
+            state: the memory that the last call gave, a tuple of one array [B, M]; None = the lanes have seen nothing.
+            episode_start: [B] bool, lanes that begin an episode and forget what was before it; None = none of them.
+            deterministic: the most likely actions instead of drawn ones.
+
         Raises:
-            UserError: observations of another shape, or not numbers.
+            UserError: observations of another shape, or not numbers; a memory of another shape.
         """
-        del episode_start
         shape, pictures = self.policy.obs_shape, len(self.policy.obs_shape) == 3
         try:
             batch = torch.as_tensor(np.asarray(obs, None if pictures else np.float32))
@@ -59,8 +68,32 @@ class Agent:
             kind = "uint8" if pictures else "finite numbers"
             allowed = f"{kind} {list(shape)} or [B, …]"
             raise UserError("the observation does not fit", got=f"{batch.dtype} {list(batch.shape)}", allowed=allowed)
-        action = self.policy.act(rows.to(self.policy.device), deterministic, self._generator).cpu().numpy()
+        rows = rows.to(self.policy.device)
+        if remembers(self.policy):
+            action, state = self._recall(rows, state, episode_start, deterministic)
+        else:
+            action = self.policy.act(rows, deterministic, self._generator).cpu().numpy()
         return (action[0] if batch.shape == shape else action), state
+
+    def _recall(
+        self,
+        rows: Tensor,
+        state: tuple[NDArray[Any], ...] | None,
+        episode_start: NDArray[np.bool_] | None,
+        deterministic: bool,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
+        """predict, of a policy that remembers."""
+        policy = cast(Policy, self.policy)
+        memory = policy.core.start(len(rows), policy.device)
+        if state is not None:
+            kept = torch.as_tensor(np.asarray(state[0], np.float32), device=policy.device)
+            if kept.shape != memory.kept.shape:
+                allowed = f"the one that predict gave for these lanes, {list(memory.kept.shape)}"
+                raise UserError("the memory does not fit", got=list(kept.shape), allowed=allowed)
+            first = np.zeros(len(rows), np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_)
+            memory = Memory(kept, torch.as_tensor(first, device=policy.device).expand(len(rows)))
+        action, kept = policy.act_with(rows, memory, deterministic, self._generator)
+        return action.cpu().numpy(), (kept.cpu().numpy(),)
 
 
 class Trainable(Agent):

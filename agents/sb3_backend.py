@@ -20,6 +20,7 @@ from stable_baselines3.common.type_aliases import TrainFreq
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from ..envs.errors import UserError
 from ..policies.normalize import RunningNorm
 from ..policies.policy import Policy
 from ..policies.qnet import QPolicy
@@ -263,7 +264,16 @@ def sb3_learner(
     policy: Policy | QPolicy | None = None,
     total_steps: int = 1,
 ) -> Sb3PPOLearner | Sb3DQNLearner:
-    """The learner of a config; see Sb3PPOLearner and Sb3DQNLearner."""
+    """The learner of a config; see Sb3PPOLearner and Sb3DQNLearner.
+
+    Raises:
+        UserError: a policy with memory.
+    """
+    if cfg.core != "none":
+        what = "Stable-Baselines3 trains no policy with memory"
+        raise UserError(
+            what, got=f"core={cfg.core}", allowed="core=none", fix="leave --core out, or take backend native"
+        )
     if isinstance(cfg, DQNConfig):
         return Sb3DQNLearner(env, cfg, generator, cast("QPolicy | None", policy), total_steps)
     return Sb3PPOLearner(env, cfg, generator, cast("Policy | None", policy), total_steps)

@@ -50,8 +50,12 @@ def export_sb3(policy: Policy | QPolicy, config: PolicyConfig, spaces: Spaces, p
         plain: with its own policy classes, so that the zip opens where drivetrain is not installed.
 
     Raises:
-        UserError: actions that Stable-Baselines3 cannot take; plain: a network that its policies cannot express.
+        UserError: actions that Stable-Baselines3 cannot take; a policy with memory; plain: a network that its policies
+            cannot express.
     """
+    if config.core != "none":
+        what = "Stable-Baselines3's PPO has no policies with memory"
+        raise UserError(what, got=f"core={config.core}", allowed="core=none", fix="take --to onnx, which carries it")
     policy = copy.deepcopy(policy).cpu().eval()
     make = _dqn if isinstance(policy, QPolicy) else _ppo
     model, notes = make(policy, config, spaces, plain)  # type: ignore[arg-type]

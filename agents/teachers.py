@@ -16,6 +16,7 @@ from ..envs.sight import look_fast
 from ..envs.sim import SimConfig
 from ..envs.state import CarState
 from ..envs.track import Tracks
+from .players import remembers
 
 if TYPE_CHECKING:
     from .build import AnyPolicy
@@ -45,8 +46,10 @@ def policy_teacher(policy: AnyPolicy, config: SimConfig) -> Teacher:
         config: what it sees and does.
 
     Raises:
-        UserError: it sees pictures, of which it would need those before, but others drive its cars.
+        UserError: it sees pictures, of which it would need those before, but others drive its cars; or it remembers.
     """
+    if remembers(policy):
+        raise UserError("this teacher remembers what it saw", got="a core", allowed="core=none")
     if config.obs == "pixels":
         raise UserError("this teacher sees pictures", got=config.obs, allowed=("state", "lidar"))
 

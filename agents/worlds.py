@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,8 +21,10 @@ from ..envs.sight import observation_space
 from ..envs.sim import Sim, SimConfig
 from ..envs.task import sim_config, task_of
 from ..envs.track import pool
+from ..policies.policy import Policy
 from .config import ORIGINAL, POOL_STRIDE, RACING, TRAINING_SEEDS, RacingTraining, task_in
 from .evaluate import Scores, play_original, play_twin
+from .players import Decider, Recall, racing_actor
 from .rollout import BatchedEnv
 
 ORIGINAL_ID = "drivetrain/Original-v0"
@@ -93,13 +95,6 @@ def _training(settings: Mapping[str, Any]) -> RacingTraining:
     return RacingTraining(**{name: settings[name] for name in RacingTraining.model_fields if name in settings})
 
 
-class Actor(Protocol):
-    """Whoever decides."""
-
-    def act(self, obs: Tensor) -> Tensor:
-        """Actions [B, …] for observations [B, …]."""
-
-
 class RandomActor:
     """Uniform draws from an action space.
 
@@ -119,24 +114,20 @@ class RandomActor:
         return torch.as_tensor(drawn, device=self.device)
 
 
-def play(env: str, record: Mapping[str, Any], policy: Actor, seeds: Sequence[int], device: str) -> Scores:
+def play(env: str, record: Mapping[str, Any], policy: Decider, seeds: Sequence[int], device: str) -> Scores:
     """One episode per seed without exploration, in this process.
 
     Raises:
         UserError: an environment that fails (5).
     """
     if env in (RACING, ORIGINAL):
-        task = sim_config(**task_in(record))
-
-        def actor(obs: Tensor, tracks: object, state: object) -> Tensor:
-            del tracks, state
-            return policy.act(obs)
-
+        task, actor = sim_config(**task_in(record)), racing_actor(policy)
         return play_twin(actor, seeds, task, device) if env == RACING else play_original(actor, seeds, task)
     from ..envs.adapt import play_episodes
 
     began = time.monotonic()
-    scores, frames = play_episodes(policy.act, gym_task(env, record), seeds, device)
+    who = Recall(policy) if isinstance(policy, Policy) and policy.remembers else policy.act
+    scores, frames = play_episodes(who, gym_task(env, record), seeds, device)
     return Scores(tuple(seeds), tuple(scores), tuple(frames), time.monotonic() - began)
 
 

@@ -166,6 +166,7 @@ def _actions_of(
     name = task.env
     if driver.key == "expert":
         raise UserError(f"the expert cannot play {name}", allowed=f"{RACING}, {ORIGINAL}", fix="take random, or a run")
+    from drivetrain.agents.players import OneLane
     from drivetrain.agents.worlds import spaces_of
     from drivetrain.envs.reader import Reader
     from drivetrain.learner import load_policy_of
@@ -176,8 +177,13 @@ def _actions_of(
             if ours != theirs:
                 what, fix = f"the {what} of {driver.name} are not those of {name}", f"take --env {driver.env}"
                 raise UserError(what, got=_short(ours), allowed=_short(theirs), fix=fix)
-    policy, reader = load_policy_of(Path(driver.key)), Reader(env, task)
-    return reader.begin, lambda obs: reader.action(policy.act(reader.read(obs)))
+    player, reader = OneLane(load_policy_of(Path(driver.key))), Reader(env, task)
+
+    def begin() -> None:
+        reader.begin()
+        player.begin()
+
+    return begin, lambda obs: reader.action(player.act(reader.read(obs)))
 
 
 def _as_picture(drawn: object) -> np.ndarray:

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from torch import Tensor
 
 from drivetrain.agents import build
 from drivetrain.agents.checkpoint import choose_checkpoint
 from drivetrain.agents.evaluate import Actor, Scores
+from drivetrain.agents.players import racing_actor
 from drivetrain.agents.worlds import play, spaces_of
 from drivetrain.device import describe_device, keep_freed_memory
-from drivetrain.envs.state import CarState
-from drivetrain.envs.track import Tracks
 from drivetrain.memory import check_memory, free_memory
 from drivetrain.rundir import find_run, read_run_config
 
@@ -100,7 +98,7 @@ def load_actor(checkpoint: Path, device: str = "cpu") -> Actor:
     Raises:
         UserError: the checkpoint is damaged (3), or does not fit config.json (2).
     """
-    return policy_actor(load_policy_of(checkpoint, device))
+    return racing_actor(load_policy_of(checkpoint, device))
 
 
 def load_policy_of(checkpoint: Path, device: str = "cpu") -> AnyPolicy:
@@ -110,13 +108,3 @@ def load_policy_of(checkpoint: Path, device: str = "cpu") -> AnyPolicy:
         UserError: the checkpoint is damaged (3), or does not fit config.json (2).
     """
     return build.load_policy(read_run_config(checkpoint.parent.parent), checkpoint).to(device)
-
-
-def policy_actor(policy: AnyPolicy) -> Actor:
-    """The policy as a driver: its mode, no exploration."""
-
-    def actor(obs: Tensor, tracks: Tracks, state: CarState) -> Tensor:
-        del tracks, state
-        return policy.act(obs, deterministic=True)
-
-    return actor

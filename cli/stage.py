@@ -230,8 +230,8 @@ class RaceStage:
         return seen_in_world(drive.tracks, drive.state, task)
 
     def _reader(self, driver: Driver) -> Any:
-        """From an observation to a Mind; None of a driver without a network."""
-        if driver.key in (HUMAN, *SCRIPTED):
+        """From an observation to a Mind; None of a driver without a network, or one that rests on more than that."""
+        if driver.key in (HUMAN, *SCRIPTED) or driver.record.get("core", "none") != "none":
             return None
         from drivetrain.minds import Reader
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,16 @@ AT_ONCE, PICTURES_AT_ONCE = 128, 16
 """environments that exist at a time; one that draws pictures may take much memory"""
 
 
+class Recall(Protocol):
+    """Who decides with memory."""
+
+    def start(self, num_lanes: int) -> Tensor:
+        """Memory [N, M] of lanes that have seen nothing."""
+
+    def decide(self, obs: Tensor, memory: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions for observations [N, …], and what is remembered [N, M]; first [N] bool begin an episode."""
+
+
 @dataclass
 class Seat:
     """One environment, and the episode that it plays."""
@@ -40,12 +50,12 @@ class Seat:
 
 
 def play_episodes(
-    act: Callable[[Tensor], Tensor], task: GymTask, seeds: Sequence[int], device: torch.device | str = "cpu"
+    act: Callable[[Tensor], Tensor] | Recall, task: GymTask, seeds: Sequence[int], device: torch.device | str = "cpu"
 ) -> tuple[list[float], list[int]]:
     """One fresh episode per seed: the environment's own rewards and whole games, however it is paid in training.
 
     Args:
-        act: actions [N] or [N, A] of N observations [N, …], as spaces_of describes them.
+        act: actions [N] or [N, A] of N observations [N, …], as spaces_of describes them; or who decides with memory.
         task: what to play.
         seeds: of the episodes.
         device: where act wants its observations.
@@ -64,10 +74,22 @@ def play_episodes(
         many = min(len(seeds), PICTURES_AT_ONCE if codec.picture else AT_ONCE)
         seats += [Seat(lane, maker()) for lane in range(1, many)]
         game = Game(task, codec, GymView(codec.space, task, torch.device(device)), watch)
-        return game.play(act, seats, seeds)
+        return game.play(_Forgetful(act) if callable(act) else act, seats, seeds)
     finally:
         for seat in seats:
             seat.env.close()
+
+
+class _Forgetful:
+    def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+        self.act = act
+
+    def start(self, num_lanes: int) -> Tensor:
+        return torch.zeros(num_lanes, 0)
+
+    def decide(self, obs: Tensor, memory: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        del first
+        return self.act(obs), memory
 
 
 class Game:
@@ -83,9 +105,7 @@ class Game:
     def __init__(self, task: GymTask, codec: ObsCodec, view: GymView, watch: Watch) -> None:
         self.task, self.codec, self.view, self.watch = task, codec, view, watch
 
-    def play(
-        self, act: Callable[[Tensor], Tensor], seats: Sequence[Seat], seeds: Sequence[int]
-    ) -> tuple[list[float], list[int]]:
+    def play(self, who: Recall, seats: Sequence[Seat], seeds: Sequence[int]) -> tuple[list[float], list[int]]:
         """Scores and frames, as play_episodes returns them."""
         actions = ActionCodec(seats[0].env.action_space)
         scores, frames = [0.0] * len(seeds), [0] * len(seeds)
@@ -94,9 +114,12 @@ class Game:
         if not live:
             return scores, frames
         stack = self.view.first(self._look(live))
+        memory = who.start(len(live))
+        first = torch.ones(len(live), dtype=torch.bool, device=stack.device)
         while live:
             with torch.inference_mode():
-                taken = actions.decode(act(stack).cpu().numpy())
+                chosen, memory = who.decide(stack, memory, first)
+                taken = actions.decode(chosen.cpu().numpy())
             over = self._advance(live, taken)
             fresh, stay = list[int](), list[int]()
             for place in range(len(live)):
@@ -110,12 +133,13 @@ class Game:
                     fresh.append(len(stay))
                 stay.append(place)
             if len(stay) < len(live):
-                live, stack = [live[place] for place in stay], stack[stay]
+                live, stack, memory = [live[place] for place in stay], stack[stay], memory[stay]
+            first = torch.zeros(len(live), dtype=torch.bool, device=stack.device)
             if live:
                 newest = self._look(live)
                 stack = self.view.next(stack, newest)
                 if fresh:
-                    stack[fresh] = self.view.first(newest[fresh])
+                    stack[fresh], first[fresh] = self.view.first(newest[fresh]), True
         return scores, frames
 
     def _begin(self, seat: Seat, place: int, seed: int) -> Seat:

@@ -194,7 +194,7 @@ def lookback(age: Tensor, first: Tensor, context: int) -> tuple[Tensor, Tensor]:
     steps = len(first)
     place = torch.arange(-context, steps, device=first.device)
     distance = place[context:, None] - place  # [T, C + T]
-    episode = first.cumsum(0).T  # [B, T]; 0 = the one that memory belongs to
+    episode = first.long().cumsum(0).T  # [B, T]; 0 = the one that memory belongs to
     before = torch.where(place[:context] >= -age[:, None], 0, -1)  # [B, C]; -1 = of no use to anybody
     owner = torch.cat((before, episode), 1)
     near = (distance >= 0) & (distance <= context)

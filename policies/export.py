@@ -11,6 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from torch import Tensor, nn
 
+from .cores import Memory
 from .heads import BinaryHead
 from .normalize import RunningNorm
 from .policy import Policy
@@ -38,10 +39,12 @@ class Decision(nn.Module):
 
     Inputs: `observation` [B, …]. Of k stacked observations this is the newest alone, [B, …, C]; then there are also
     `memory` [B, …, C·(k − 1)], those before it, oldest first, and `start` [B] bool, true where an episode begins: there
-    the memory is not looked at, and the first observation stands in for those before it.
+    the memory is not looked at, and the first observation stands in for those before it. A policy with a core takes
+    what it remembers, `core_memory` [B, M], behind these.
 
     Outputs: `action` as the environment takes it; where it is one of several, what each of them is worth, `logits`
-    [B, K] or [B, A, K] (of switches [B, A]) or `q` [B, K]; where there is a memory, `next_memory`.
+    [B, K] or [B, A, K] (of switches [B, A]) or `q` [B, K]; where there is a memory, `next_memory`, and
+    `next_core_memory`.
 
     Args:
         policy: on the CPU.
@@ -59,29 +62,47 @@ class Decision(nn.Module):
         self.policy, self.frame_stack, self.action_space = policy.eval(), frame_stack, action_space
         self.newest = policy.obs_shape[-1] // frame_stack
 
-    def forward(
-        self, observation: Tensor, memory: Tensor | None = None, start: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        if memory is None or start is None:
-            return self.decide(observation)
-        first = torch.cat([observation] * (self.frame_stack - 1), -1)
-        begins = start.view(-1, *[1] * (observation.ndim - 1))
-        stack = torch.cat((torch.where(begins, first, memory), observation), -1)
-        return *self.decide(stack), stack[..., self.newest :]
+    @property
+    def remembers(self) -> bool:
+        """Whether the policy has a core."""
+        return isinstance(self.policy, Policy) and self.policy.remembers
 
-    def decide(self, obs: Tensor) -> tuple[Tensor, ...]:
-        """Actions, and the scores that they were chosen by if they were, from whole observations [B, …]."""
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names, in the order of forward's arguments."""
+        stack, core = self.frame_stack > 1, self.remembers
+        return ("observation", *["memory"] * stack, *["start"] * (stack or core), *["core_memory"] * core)
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Outputs, of the inputs in their order."""
+        named = dict(zip(self.inputs, given, strict=True))
+        stack, start = named["observation"], named.get("start")
+        after: tuple[Tensor, ...] = ()
+        if "memory" in named:
+            assert start is not None
+            first = torch.cat([stack] * (self.frame_stack - 1), -1)
+            begins = start.view(-1, *[1] * (stack.ndim - 1))
+            stack = torch.cat((torch.where(begins, first, named["memory"]), stack), -1)
+            after = (stack[..., self.newest :],)
+        core = None if start is None or "core_memory" not in named else Memory(named["core_memory"], start)
+        *decided, kept = self.decide(stack, core)
+        return (*decided, *after) if core is None else (*decided, *after, kept)
+
+    def decide(self, obs: Tensor, memory: Memory | None = None) -> tuple[Tensor, ...]:
+        """Actions, the scores that they were chosen by if they were, and what is remembered ([B, 0] without a core),
+        from whole observations [B, …]."""
         policy = self.policy
         normed = policy.obs_norm(obs)
+        kept = obs.new_zeros(len(obs), 0)
         if isinstance(policy, Policy):
-            pi = policy.pi(normed)
+            pi, _, kept = policy.step(normed, memory or Memory(kept, kept.bool()))
             action, scores = policy.head.to_env(pi.mode()), getattr(pi, "logits", None)
         else:
             scores = policy.q(normed)
             action = scores.argmax(-1) + policy.start
         if self.action_space is not None:
             action = unflattened(action, self.action_space)
-        return (action,) if scores is None else (action, scores)
+        return (action, kept) if scores is None else (action, scores, kept)
 
     def doubtful(self, scores: Tensor) -> Tensor:
         """[B] bool: choices with these scores may turn on rounding."""
@@ -99,20 +120,34 @@ class Decision(nn.Module):
             seen = norm.invert(2 * torch.randn(shape, generator=generator))
         else:
             seen = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        if self.frame_stack == 1:
-            return (seen,)
         start = torch.rand(count, generator=generator) < 0.25
-        return seen[..., -self.newest :], seen[..., : -self.newest], start
+        stack = (seen[..., : -self.newest],) if self.frame_stack > 1 else ()
+        if not self.remembers:
+            return (seen[..., -self.newest :], *stack, start) if stack else (seen,)
+        kept = self._remembered(count, generator)
+        return seen[..., -self.newest :], *stack, start, kept
+
+    @torch.no_grad()
+    def _remembered(self, count: int, generator: torch.Generator) -> Tensor:
+        """[B, M] after a few random steps."""
+        assert isinstance(self.policy, Policy)
+        memory = self.policy.core.start(count, "cpu")
+        for _ in range(3):
+            normed = torch.randn(count, *self.policy.obs_shape, generator=generator)
+            if len(self.policy.obs_shape) == 3:
+                normed = torch.randint(0, 256, normed.shape, generator=generator, dtype=torch.uint8)
+            memory = Memory(self.policy.step(normed, memory)[2], torch.zeros(count, dtype=torch.bool))
+        return memory.kept
 
     @torch.no_grad()
     def ports(self) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
         """Inputs and outputs."""
         given = self.example(2, torch.Generator().manual_seed(0))
         found = self(*given)
-        has_scores = len(found) - (self.frame_stack > 1) > 1
-        scores = ("logits" if isinstance(self.policy, Policy) else "q",) if has_scores else ()
-        inputs = tuple(map(_port, ("observation", "memory", "start"), given))
-        return inputs, tuple(map(_port, ("action", *scores, "next_memory"), found))
+        after = tuple(f"next_{name}" for name in self.inputs if name.endswith("memory"))
+        scores = ("logits" if isinstance(self.policy, Policy) else "q",) * (len(found) - len(after) - 1)
+        inputs = tuple(map(_port, self.inputs, given))
+        return inputs, tuple(map(_port, ("action", *scores, *after), found))
 
 
 def _port(name: str, tensor: Tensor) -> Port:

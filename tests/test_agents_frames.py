@@ -62,7 +62,8 @@ def test_a_rollout_gives_back_what_the_simulator_showed(picture, frame_stack):
 
             sim.step = spy
             first = obs.clone()
-        rollout, last = collect(sim, policy, obs, policy.core.start(sim.num_envs, "cpu"), 40, torch.Generator().manual_seed(2))
+        memory, noise = policy.core.start(sim.num_envs, "cpu"), torch.Generator().manual_seed(2)
+        rollout, last = collect(sim, policy, obs, memory, 40, noise)
         runs.append(rollout.obs.take(torch.arange(200)))
         assert int(rollout.done.sum()) >= 5  # patience and time limits: borders of episodes were crossed
     torch.testing.assert_close(runs[0], torch.stack([first, *shown[:-1]]).flatten(0, 1))

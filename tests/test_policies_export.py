@@ -237,3 +237,39 @@ def test_observations_that_are_no_stack_are_refused(observations, frame_stack):
     policy = make(observations, SIDES, **({} if observations is OBS else {"encoder": "cnn", "channels": (4,)}))
     with pytest.raises(ValueError, match=f"are no {frame_stack} in one"):
         Decision(policy, frame_stack)
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm", "transformer"])
+@pytest.mark.parametrize(
+    ("observations", "more", "stack"), [(OBS, {}, 1), (PICTURE, {"encoder": "cnn", "hidden": (16,)}, 2)]
+)
+def test_memory_goes_into_a_graph_and_comes_out_as_in_the_network(core, observations, more, stack):
+    sizes = {"core_size": 8, "core_layers": 2, "core_heads": 2, "core_context": 4}
+    policy = make(observations, Discrete(4), core=core, **sizes, **more)
+    with torch.no_grad():  # blocks begin as the identity
+        for parameter in policy.core.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=rng(3))
+    decision = Decision(policy, stack)
+    graph = to_onnx(decision)
+    names = [port.name for port in decision.ports()[0]]
+    assert names == ["observation", *["memory"] * (stack > 1), "start", "core_memory"]
+    assert [port.name for port in decision.ports()[1]][-1] == "next_core_memory"
+    assert largest_error(decision, graph) <= LARGEST
+    if stack > 1:
+        return
+    # an episode of seven steps, and another one behind it, of which memory goes round outside the graph
+    seen = torch.randn(9, 1, 5, generator=rng(4)) * 30 + 10
+    first = torch.zeros(9, 1, dtype=torch.bool)
+    first[[0, 7]] = True
+    with torch.no_grad():
+        features, _ = policy.over_time(policy.obs_norm(seen[:, 0]), policy.core.start(1, "cpu").kept, first)
+        wanted = policy.head(features).logits
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    kept, found = np.full((1, policy.core.memory_size), 7, np.float32), []
+    if core == "transformer":
+        kept[:, -1] = 2
+    for obs, begins in zip(seen.numpy(), first.numpy(), strict=True):
+        given = {"observation": obs, "start": begins, "core_memory": kept}
+        logits, kept = session.run(["logits", "next_core_memory"], given)
+        found.append(torch.as_tensor(logits[0]))
+    torch.testing.assert_close(torch.stack(found), wanted, rtol=0, atol=LARGEST)
