@@ -31,6 +31,8 @@ TARGETS = {
     "ppo:Pendulum-v1": -180.0,
     "ppo:LunarLander-v3": 250.0,
     "dqn:LunarLander-v3": 220.0,
+    "ppo:racing": 920.0,
+    "dqn:racing": 900.0,
 }
 """what the median seed should reach"""
 JUDGES = {"racing": "CarRacing-v3"}
