@@ -35,6 +35,27 @@ class PPOConfig(PolicyConfig):
     norm_adv: bool = Field(True, description="standardise the advantages of every minibatch")
     norm_return: bool = Field(True, description="learn standardised returns")
     random_phase: bool = Field(True, description="first episodes start with a random part of their time limit used up")
+    critic_learning_rate: float | None = Field(
+        None, gt=0, description="learning rate of what only the value depends on; none = that of all the rest"
+    )
+    critic_warmup: int = Field(
+        20, ge=0, description="with --init-from: first updates, in which the value is learned and the policy kept"
+    )
+    anchor_coef: float = Field(
+        1.0, ge=0, description="with --init-from: first weight of the KL divergence from the policy begun with"
+    )
+    anchor_until: float = Field(
+        0.5, gt=0, le=1, description="with --init-from: share of --steps in which that weight falls to 0, linearly"
+    )
+    init_std: float | None = Field(
+        None,
+        gt=0,
+        description="with --init-from: first standard deviation of a normal head; none = as it was learned, and 0.1 "
+        "where it was not, after pretrain imitate",
+    )
+    init_learning_rate: float | None = Field(
+        1e-4, gt=0, description="with --init-from: first learning rate of the policy; none = learning_rate"
+    )
 
     @model_validator(mode="after")
     def _check_minibatches(self) -> PPOConfig:
@@ -89,6 +110,7 @@ TASK: dict[str, Any] = {
     "frame_stack": 1,
     "beams": 19,
     "beam_range": 40.0,
+    "hide_motion": False,
 }
 """what a driver sees and does, where nothing else is said"""
 

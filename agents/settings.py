@@ -20,6 +20,7 @@ class TaskSettings(TypedDict, total=False):
     frame_stack: int
     beams: int
     beam_range: float
+    hide_motion: bool
     num_tracks: int
     gap_cost: float
     gap_cost_start: float | None
@@ -76,6 +77,12 @@ class PPOSettings(TaskSettings, PolicySettings, total=False):
     norm_adv: bool
     norm_return: bool
     random_phase: bool
+    critic_learning_rate: float | None
+    critic_warmup: int
+    anchor_coef: float
+    anchor_until: float
+    init_std: float | None
+    init_learning_rate: float | None
 
 
 class DQNSettings(TaskSettings, PolicySettings, total=False):

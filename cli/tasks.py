@@ -37,6 +37,9 @@ class TaskOptions(Options):
     domain_randomize: bool = Field(False, description="of pixels: other colours in every training episode")
     beams: int = Field(19, ge=1, le=256, description="of lidar: number of beams")
     beam_range: float = Field(40.0, gt=0, description="of lidar: how far a beam reaches, u")
+    hide_motion: bool = Field(
+        False, description="of state and lidar: speeds, turning and slip read 0, so that driving needs a --core"
+    )
 
 
 class LaneOptions(Options):

@@ -27,13 +27,15 @@ MODEL = TypeVar("MODEL", bound=BaseModel)
 
 # options and values that are not built yet; () = the whole option
 UNBUILT: dict[str, tuple[str, ...]] = {
-    "core": ("gru", "lstm", "transformer"),
     "track": ("wandb", "offline"),
 }
 # (option, its values): options that mean something only then
 ONLY_WITH: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
     ("obs", ("pixels",)): ("picture", "picture_size", "crop", "frame_stack", "indicators", "domain_randomize"),
     ("obs", ("lidar",)): ("beams", "beam_range"),
+    ("obs", ("state", "lidar")): ("hide_motion",),
+    ("core", ("gru", "lstm", "transformer")): ("core_size",),
+    ("core", ("transformer",)): ("core_layers", "core_heads", "core_context"),
     ("encoder", ("cnn", "resnet")): ("channels",),
 }
 RETRY_AFTER = 100_000  # steps; training takes longer than a validation in between, so that most time goes to training

@@ -59,6 +59,7 @@ class RacingEnv(gymnasium.Env[NDArray[Any], Any]):
         frame_stack: pictures that an observation holds, the newest last.
         beams: of lidar, 1 to 256.
         beam_range: u, how far a beam of lidar reaches.
+        hide_motion: numbers that tell how fast the car moves are 0.
 
     Raises:
         UserError: an argument unknown or out of range.
@@ -81,6 +82,7 @@ class RacingEnv(gymnasium.Env[NDArray[Any], Any]):
         frame_stack: int = 1,
         beams: int = 19,
         beam_range: float = 40.0,
+        hide_motion: bool = False,
     ) -> None:
         self.config = sim_config(
             obs=obs,
@@ -95,6 +97,7 @@ class RacingEnv(gymnasium.Env[NDArray[Any], Any]):
             frame_stack=frame_stack,
             beams=beams,
             beam_range=beam_range,
+            hide_motion=hide_motion,
         )
         check_render_mode(render_mode)
         self.render_mode = render_mode

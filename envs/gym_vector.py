@@ -47,7 +47,8 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
         num_tracks: roads in the pool.
         torch_api: tensors in and out, on the device; the next step may overwrite them. Flags are bool [B], rewards
             float32 [B].
-        picture, picture_size, crop, indicators, frame_stack, beams, beam_range: as RacingEnv takes them.
+        picture, picture_size, crop, indicators, frame_stack, beams, beam_range, hide_motion: as
+            RacingEnv takes them.
 
     Raises:
         UserError: an argument unknown or out of range, a device that is not there.
@@ -72,6 +73,7 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
         frame_stack: int = 1,
         beams: int = 19,
         beam_range: float = 40.0,
+        hide_motion: bool = False,
     ) -> None:
         for name, count in (("num_envs", num_envs), ("num_tracks", num_tracks)):
             if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
@@ -89,6 +91,7 @@ class RacingVectorEnv(VectorEnv[Any, Any, Any]):
             frame_stack=frame_stack,
             beams=beams,
             beam_range=beam_range,
+            hide_motion=hide_motion,
         )
         check_render_mode(render_mode, ("rgb_array",))
         self.num_envs, self.num_tracks, self.torch_api = int(num_envs), int(num_tracks), torch_api

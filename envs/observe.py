@@ -5,6 +5,7 @@ OBS_SPEC is the documentation of record: docs/environment.md repeats it and a te
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,9 +46,18 @@ OBS_SPEC = (
     Element("ahead_forward", len(LOOK_AHEAD), "u", 50.0, "the same places: distances in front of the car"),
     Element("controls", 3, "1", 1.0, "steer, gas and brake of the last frame"),
 )
+MOTION = ("speed_ahead", "speed_aside", "yaw_rate", "wheel_slip", "rear_slip")
+"""elements that tell how fast the car moves"""
 OBS_SIZE = sum(element.size for element in OBS_SPEC)
 OBS_LIMIT = 20.0
 """numbers are clipped to this size, far off the road"""
+
+
+def places_of(names: Collection[str], spec: Sequence[Element]) -> list[int]:
+    """Numbers of an observation that belong to elements of these names."""
+    rows = [element.name for element in spec for _ in range(element.size)]
+    return [place for place, name in enumerate(rows) if name in names]
+
 
 _REFINE = 2
 """centre points tried on either side of the look-up grid's answer"""

@@ -48,7 +48,8 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         frame_skip: frames an action is held for.
         render_mode: None, "human", "rgb_array" or "state_pixels", as the original takes it.
         domain_randomize: other colours in every episode, as the original takes it.
-        picture, picture_size, crop, frame_stack, beams, beam_range: see drivetrain.envs.gym_single.RacingEnv.
+        picture, picture_size, crop, frame_stack, beams, beam_range, hide_motion: see
+            drivetrain.envs.gym_single.RacingEnv.
 
     Raises:
         UserError: unknown argument, or Box2D or pygame missing.
@@ -72,6 +73,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
         frame_stack: int = 1,
         beams: int = 19,
         beam_range: float = 40.0,
+        hide_motion: bool = False,
     ) -> None:
         self.config = sim_config(
             obs=obs,
@@ -84,6 +86,7 @@ class OriginalEnv(gymnasium.Env[NDArray[Any], Any]):
             frame_stack=frame_stack,
             beams=beams,
             beam_range=beam_range,
+            hide_motion=hide_motion,
         )
         self.action_space: Space[Any] = action_space(self.config.actions)
         self.observation_space: Space[Any] = observation_space(self.config)

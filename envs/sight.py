@@ -11,7 +11,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from . import kernel, kernel_lidar, kernel_picture, lidar, picture
-from .observe import OBS_LIMIT, OBS_SIZE, observe
+from .observe import MOTION, OBS_LIMIT, OBS_SIZE, OBS_SPEC, observe, places_of
 from .paint import Paint
 from .state import CarState
 from .track import Tracks
@@ -38,8 +38,8 @@ def look(tracks: Tracks, state: CarState, config: SimConfig, paint: Paint) -> Te
     if config.obs == "pixels":
         return process(picture.draw(tracks, state, paint), config)
     if config.obs == "lidar":
-        return lidar.observe(tracks, state, config.beams, config.beam_range)
-    return observe(tracks, state)
+        return _hidden(lidar.observe(tracks, state, config.beams, config.beam_range), config)
+    return _hidden(observe(tracks, state), config)
 
 
 def look_fast(
@@ -64,7 +64,14 @@ def look_fast(
     else:
         kernel.observe(world, cars, (seen := torch.empty_like(out)).numpy())
         out[fresh] = seen[fresh]
-    return out
+    return _hidden(out, config)
+
+
+def _hidden(obs: Tensor, config: SimConfig) -> Tensor:
+    """The same observations [B, O] without what the task hides of them."""
+    if config.hide_motion:
+        obs[:, places_of(MOTION, lidar.MOTION_SPEC if config.obs == "lidar" else OBS_SPEC)] = 0.0
+    return obs
 
 
 class Eyes:

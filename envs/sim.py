@@ -56,6 +56,8 @@ class SimConfig:
     """of obs="lidar" """
     beam_range: float = 40.0
     """u, how far a beam reaches"""
+    hide_motion: bool = False
+    """of numbers: those that tell how fast the car moves are 0 (observe.MOTION); nobody drives well then who forgets"""
     gap_cost: float = 0.0
     """training pay: what a gap in the row of touched tiles costs, and a lap given up; 0 pays as CarRacing-v3 does"""
     gap_cost_start: float | None = None
@@ -98,6 +100,9 @@ class SimConfig:
             raise UserError("beams is out of range", got=self.beams, allowed=f"1 to {MAX_BEAMS}")
         if not 0.0 < self.beam_range < math.inf:
             raise UserError("beam_range is no distance", got=self.beam_range, allowed="more than 0")
+        if self.hide_motion and self.obs == "pixels":
+            fix = "pictures show no motion with crop=True and frame_stack=1"
+            raise UserError("hide_motion hides numbers", got="obs=pixels", allowed="state, lidar", fix=fix)
         if self.picture == "palette" and self.domain_randomize:
             raise UserError("a palette needs the original's colours", got="domain_randomize", fix='use picture="rgb"')
 
@@ -281,7 +286,7 @@ class Sim:
         controls = to_controls(self.config.actions, action.detach())
         if self.fast:
             kernel.decide(self._world, self._start, self._cars, self._lanes, self._out, controls.numpy(), self._rules)
-            if self.config.obs == "state":  # all is done
+            if self._whole:
                 return self._outcome
             result = {name: getattr(self._outcome, name) for name in _RESULT}
         else:
@@ -307,7 +312,12 @@ class Sim:
 
     def restart(self, lanes: Tensor) -> Tensor:
         """Begins the next episode of the lanes [B] bool. Returns obs [B, …] of all."""
-        return self._restart(lanes, self.eyes.seen if self.config.obs != "state" else self.observe())
+        return self._restart(lanes, self.observe() if self._whole else self.eyes.seen)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the kernel does all there is: it also observes, and begins new episodes."""
+        return self.fast and self.config.obs == "state" and not self.config.hide_motion
 
     def _draw(self, lane: Tensor, episode: Tensor) -> Tensor:
         drawn = hash_u32(self.seed, lane, episode, TRACK_STREAM)
@@ -327,7 +337,7 @@ class Sim:
             return
         self.state = self.state.map(lambda x: x.contiguous())
         b, flag, count = self.num_envs, torch.bool, torch.int64
-        whole = self.config.obs == "state"  # then the kernel also observes, and begins new episodes
+        whole = self._whole
         self._outcome = Outcome(
             obs=torch.zeros(b, OBS_SIZE if whole else 0),
             next_obs=torch.zeros(b, OBS_SIZE if whole else 0),
@@ -349,9 +359,8 @@ class Sim:
 
     def _set_rules(self) -> None:
         config = self.config
-        # in a state the kernel itself observes, and begins new episodes
-        percent, whole = config.lap_rule == "percent", config.obs == "state"
-        self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed, whole)
+        percent = config.lap_rule == "percent"
+        self._rules = (config.frame_skip, percent, config.gap_cost, config.patience, self.seed, self._whole)
 
     def close(self) -> None:
         """There is nothing to let go of."""

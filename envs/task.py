@@ -26,6 +26,7 @@ class Task(TypedDict, total=False):
     frame_stack: int
     beams: int
     beam_range: float
+    hide_motion: bool
 
 
 _NUMBERS: dict[type, tuple[tuple[type, ...], str]] = {

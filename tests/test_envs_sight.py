@@ -13,8 +13,10 @@ from gymnasium.utils.env_checker import check_env
 
 import drivetrain
 from drivetrain.envs import kernel, kernel_lidar, kernel_picture, lidar
+from drivetrain.envs.errors import UserError
 from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.gym_vector import RacingVectorEnv
+from drivetrain.envs.original import OriginalEnv
 from drivetrain.envs.paint import paint
 from drivetrain.envs.sight import look
 from drivetrain.envs.sim import Sim, SimConfig
@@ -202,3 +204,43 @@ def test_after_warming_up_no_observation_waits_for_the_compiler() -> None:
         sim.step(torch.zeros(3, 3))
         sim.restart(torch.tensor([True, False, True]))
     assert [len(compiled.signatures) for compiled in kernels] == before
+
+
+@pytest.mark.parametrize("obs", ["state", "lidar"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_hidden_motion_is_zero_and_all_else_is_as_it_was(obs: str, fast: bool) -> None:
+    # speeds, yaw rate and slip: 7 numbers of the state, 5 of lidar, which has no front wheels
+    hidden = [0, 1, 2, 3, 4, 5, 6] if obs == "state" else [0, 1, 2, 3, 4]
+    tracks, seen = pool(1_000_000_000, 3), []
+    for hide in (False, True):
+        sim = Sim(tracks, 3, SimConfig(obs=obs, frame_skip=8, patience=40, hide_motion=hide), 0, fast=fast)
+        rows, generator = [sim.reset().clone()], torch.Generator().manual_seed(0)
+        for _ in range(40):
+            action = torch.rand(3, 3, generator=generator) * torch.tensor([0.4, 1.0, 0.1])
+            outcome = sim.step(action)
+            rows += [outcome.obs.clone(), outcome.next_obs.clone()]
+        rows.append(sim.restart(torch.tensor([True, False, True])).clone())
+        seen.append(torch.stack(rows))
+    plain, blind = seen
+    assert bool((plain[..., hidden] != 0).any())
+    assert not blind[..., hidden].any()
+    rest = [k for k in range(plain.shape[-1]) if k not in hidden]
+    torch.testing.assert_close(blind[..., rest], plain[..., rest], atol=2e-6, rtol=0)  # a kernel rounds otherwise
+
+
+def test_hidden_motion_is_hidden_in_the_original_too() -> None:
+    env, plain = OriginalEnv(frame_skip=4, hide_motion=True), OriginalEnv(frame_skip=4)
+    last = []
+    for each in (env, plain):
+        each.reset(seed=5)
+        last.append([each.step(np.array([0.1, 1.0, 0.0], np.float32))[0] for _ in range(12)][-1])
+        each.close()
+    blind, seen = last
+    assert not blind[:7].any()
+    assert seen[0] > 0.1
+    np.testing.assert_array_equal(blind[7:], seen[7:])
+
+
+def test_pictures_show_motion_in_other_ways() -> None:
+    with pytest.raises(UserError, match="hide_motion hides numbers; got obs=pixels; allowed state, lidar"):
+        SimConfig(obs="pixels", hide_motion=True)
