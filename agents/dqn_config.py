@@ -76,12 +76,16 @@ class DQNConfig(PolicyConfig):
         "relu", description="nonlinearity of the encoder"
     )
 
+    core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
+    core_size: int = Field(64, json_schema_extra={"hidden": True})
+    core_layers: int = Field(1, json_schema_extra={"hidden": True})
+    core_heads: int = Field(4, json_schema_extra={"hidden": True})
+    core_context: int = Field(16, json_schema_extra={"hidden": True})
+
     @model_validator(mode="after")
     def _check(self) -> DQNConfig:
         if self.eps_end > self.eps_start:
             raise ValueError(f"eps_end={self.eps_end} must not be above eps_start={self.eps_start}")
-        if self.core != "none":
-            raise ValueError(f"DQN has no memory: core={self.core}; set core=none and stack observations, or take PPO")
         if self.quantiles and self.loss == "mse":
             raise ValueError("quantiles are learned by the Huber loss: set loss=huber or quantiles=0")
         if self.buffer == "none":

@@ -135,7 +135,7 @@ def test_a_policy_with_memory_is_saved_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("algo", "settings", "why"),
     [
-        ("dqn", {"core": "gru"}, "DQN has no memory"),
+        ("dqn", {"core": "gru"}, "Input should be .none."),
         ("ppo", {"core": "gru", "backend": "sb3"}, "Stable-Baselines3 trains no policy with memory"),
     ],
 )
