@@ -43,9 +43,10 @@ class LaneMaker:
         return Guard(self._prepared(), self.task.skip, self.watch)
 
     def in_worker(self) -> Guard:
-        """The same in a process of its own, whose parent alone decides what an interrupt means."""
+        """The same in a process of its own, whose parent alone decides what an interrupt means, whoever was sent it."""
         if multiprocessing.parent_process() is not None:  # AsyncVectorEnv makes one in the parent, too
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return self()
 
     def _prepared(self) -> gymnasium.Env[Any, Any]:

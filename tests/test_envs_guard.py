@@ -203,11 +203,12 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_an_interrupt_by_the_user_does_not_reach_the_workers() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_sent_to_the_whole_group_does_not_reach_the_workers(number: signal.Signals) -> None:
     batch = GymBatch(GymTask("Probe-v0", vectorization="async"), 2, SEED)
     batch.reset()
     for process in batch._lanes.vec.processes:  # type: ignore[attr-defined]
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
     for _ in range(5):
         batch.step(torch.zeros(2, dtype=torch.int64))
     batch.close()
