@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,10 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """One step at a learning rate, along the gradients of all parameters that have one."""
-        used = [k for k, p in enumerate(self.parameters) if p.grad is not None]
+    def step(self, rate: float, only: Sequence[bool] | None = None) -> None:
+        """One step at a learning rate, along the gradients of all parameters that have one; or only of some of them."""
+        chosen = only or [True] * len(self.parameters)
+        used = [k for k, p in enumerate(self.parameters) if chosen[k] and p.grad is not None]
         adam(
             [self.parameters[k] for k in used],
             [self.parameters[k].grad for k in used],  # type: ignore[misc]

@@ -42,7 +42,7 @@ class PPOConfig(PolicyConfig):
         20, ge=0, description="with --init-from: first updates, in which the value is learned and the policy kept"
     )
     anchor_coef: float = Field(
-        1.0, ge=0, description="with --init-from: first weight of the KL divergence from the policy begun with"
+        0.3, ge=0, description="with --init-from: first weight of the KL divergence from the policy begun with"
     )
     anchor_until: float = Field(
         0.5, gt=0, le=1, description="with --init-from: share of --steps in which that weight falls to 0, linearly"
@@ -50,7 +50,7 @@ class PPOConfig(PolicyConfig):
     init_std: float | None = Field(
         None,
         gt=0,
-        description="with --init-from: first standard deviation of a normal head; none = as it was learned, and 0.1 "
+        description="with --init-from: first standard deviation of a normal head; none = as it was learned, and 0.3 "
         "where it was not, after pretrain imitate",
     )
     init_learning_rate: float | None = Field(

@@ -13,6 +13,7 @@ METRICS: dict[str, str] = {
     "loss/policy": "clipped surrogate objective, negative where the policy gains (PPO)",
     "loss/value": "half the squared error of the value estimate against the return, in normalised units",
     "loss/entropy": "entropy of the action distribution, nats",
+    "loss/anchor": "KL divergence of the policy from the one begun with, nats, while that holds (PPO, --init-from)",
     "loss/q": "mean error of the action values against their targets, by the loss that was chosen (DQN)",
     "loss/imitation": "weighted error of the student's actions against the teacher's (imitation)",
     "loss/situation": "mean squared error of the situation told from what is seen (imitation)",

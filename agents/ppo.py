@@ -20,6 +20,7 @@ from ..policies.cores import Memory
 from ..policies.heads import Distribution
 from ..policies.policy import Policy
 from .adam import Adam
+from .anchor import CLONE_STD, Anchor, freeze, judging, set_std
 from .config import PPOConfig
 from .frames import Frames
 from .returns import gae
@@ -27,7 +28,7 @@ from .rollout import BatchedEnv, EpisodeStats, Rollout, collect
 from .schedules import adapt_to_kl, linear
 
 ADAM_EPS = 1e-5
-ENV_PREFIX, OPTIMIZER_PREFIX = "env.", "optimizer."
+ENV_PREFIX, OPTIMIZER_PREFIX, ANCHOR_PREFIX = "env.", "optimizer.", "anchor."
 
 
 class Sequence(NamedTuple):
@@ -46,11 +47,14 @@ class Batch(NamedTuple):
     log_prob: Tensor  # [N] when the action was taken
     advantage: Tensor  # [N]
     return_: Tensor  # [N] standardised if norm_return
+    anchor: Tensor | None = None  # [N, F] what the anchor's head reads
 
     def take(self, index: Tensor) -> Batch:
         """Samples index [K] int64."""
         obs = self.obs.take(index) if isinstance(self.obs, Frames) else self.obs.index_select(0, index)
-        return Batch(obs, *(x.index_select(0, index) for x in self[1:]))
+        anchor = None if self.anchor is None else self.anchor.index_select(0, index)
+        rest = (self.raw_action, self.log_prob, self.advantage, self.return_)
+        return Batch(obs, *(x.index_select(0, index) for x in rest))._replace(anchor=anchor)
 
 
 def ppo_loss(pi: Distribution, value: Tensor, batch: Batch, cfg: PPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
@@ -149,9 +153,27 @@ class PPOLearner:
             policy = build_policy(*spaces, cfg, weights)
         self.policy = policy.to(env.device)
         self.optimizer = Adam(self.policy.parameters(), ADAM_EPS)
-        self.rate = cfg.learning_rate
+        self.rate = self.first_rate = cfg.learning_rate
+        self.anchor: Anchor | None = None
+        self.warmup = 0  # updates still to come that leave the policy as it is
+        self.judging = judging(self.policy)
         self.steps, self.frames, self.updates = 0, 0, 0
         self.stats = EpisodeStats()
+    def begin_from_here(self, cloned: bool) -> None:
+        """What the policy does now was learned before, and is not to be lost; cloned = without a spread of its own.
+
+        Raises:
+            UserError: init_std is below the smallest spread of the head.
+        """
+        cfg = self.cfg
+        std = CLONE_STD if cloned and cfg.init_std is None else cfg.init_std
+        if std is not None:
+            set_std(self.policy, std)
+        self.rate = self.first_rate = cfg.init_learning_rate or cfg.learning_rate
+        self.anchor = Anchor(self.policy, self.env.num_envs) if cfg.anchor_coef else None
+        self.warmup = cfg.critic_warmup
+        freeze(self.policy, self.warmup > 0)
+
         self.obs = env.reset()
         self.memory = self.policy.core.start(env.num_envs, env.device)
         if cfg.random_phase:
@@ -160,6 +182,8 @@ class PPOLearner:
     def update_once(self) -> dict[str, float]:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
         cfg = self.cfg
+        if self.anchor is not None:
+            batch = batch._replace(anchor=self.anchor.features(rollout.obs, rollout.first, cfg.num_minibatches))
         self.env.schedule(self.steps / self.total_steps)
         memory = self.memory
         rollout, self.obs = collect(self.env, self.policy, self.obs, memory, cfg.num_steps, self.generator)
@@ -168,10 +192,23 @@ class PPOLearner:
         rows = samples(rollout)
         parts = partial(self._lanes, rollout, memory) if self.policy.remembers else partial(self._samples, rows)
         metrics = self._optimise(batch, parts)
-        if cfg.norm_obs and not isinstance(rollout.obs, Frames):
+        if cfg.norm_obs and not isinstance(rollout.obs, Frames) and not self.warmup:
+        self._let_go()
             # Only now, so that actions were taken and judged through the same normaliser.
             self.policy.obs_norm.update(rollout.obs.flatten(0, 1)[rows])
         self.steps += len(rows)
+    def _let_go(self) -> None:
+        """After the warm-up the policy learns; when its weight has fallen to 0 the anchor is of no use."""
+        if self.warmup:
+            self.warmup -= 1
+            freeze(self.policy, self.warmup > 0)
+        if self._pull() == 0:
+            self.anchor = None
+
+    def _pull(self) -> float:
+        """Weight of the anchor now."""
+        return linear(self.cfg.anchor_coef, self.steps, int(self.cfg.anchor_until * self.total_steps))
+
         self.frames += int(rollout.frames.sum())
         self.updates += 1
         self.stats.add(rollout)
@@ -199,14 +236,14 @@ class PPOLearner:
         """Epochs of minibatches, which parts gives anew for each; the learning rate follows its schedule."""
         cfg = self.cfg
         if cfg.lr_schedule == "linear":
-            self.rate = linear(cfg.learning_rate, self.steps, self.total_steps)
+            self.rate = linear(self.first_rate, self.steps, self.total_steps)
         desired_kl = linear(cfg.desired_kl, self.steps, self.total_steps, cfg.desired_kl_end or cfg.desired_kl)
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
             epoch = [self._minibatch(batch.take(samples), sequence) for samples, sequence in parts()]
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
-            if cfg.lr_schedule == "adaptive":
+            if cfg.lr_schedule == "adaptive" and not self.warmup:
                 self.rate = adapt_to_kl(self.rate, kl, desired_kl)
             if cfg.target_kl is not None and kl > cfg.target_kl:
                 break
@@ -226,12 +263,25 @@ class PPOLearner:
             if sequence.rows is not None:
                 features, batch = features[sequence.rows], batch.take(sequence.rows)
             pi, value = self.policy.head(features), self.policy.value_head(features)
+        if self.anchor is not None and batch.anchor is not None:
+            away = self.anchor.divergence(batch.anchor, pi).mean()
+            loss, parts = loss + self._pull() * away, parts | {"loss/anchor": away.detach()}
         loss, parts = ppo_loss(pi, value, batch, self.cfg)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.policy.parameters(), self.cfg.max_grad_norm)
-        self.optimizer.step(self.rate)
+        self._step()
         return parts
+    def _step(self) -> None:
+        """Along the gradients, each at its learning rate."""
+        rate = self.cfg.critic_learning_rate or (self.cfg.learning_rate if self.warmup else None)
+        if rate is None:
+            self.optimizer.step(self.rate)
+            return
+        self.optimizer.step(rate, self.judging)
+        if not self.warmup:
+            self.optimizer.step(self.rate, [not judges for judges in self.judging])
+
 
     def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
         """Rounds until at least total_steps steps were taken; yields the metrics of each."""
@@ -249,7 +299,10 @@ class PPOLearner:
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
         if self.policy.remembers:
             tensors |= {"memory": self.memory.kept, "first": self.memory.first}
-        numbers = {"steps": self.steps, "frames": self.frames, "updates": self.updates, "rate": self.rate}
+        if self.anchor is not None:
+            tensors |= {ANCHOR_PREFIX + name: value for name, value in self.anchor.state_tensors().items()}
+        names = ("steps", "frames", "updates", "rate", "first_rate", "warmup")
+        numbers: dict[str, Any] = {name: getattr(self, name) for name in names}
         return tensors, numbers | {"episodes": self.stats.episodes}
 
     def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -266,6 +319,12 @@ class PPOLearner:
             self.memory = Memory(*(tensors[name].to(self.env.device) for name in ("memory", "first")))
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
+        self.first_rate, self.warmup = values.get("first_rate", self.first_rate), values.get("warmup", 0)
+        freeze(self.policy, self.warmup > 0)
+        self.anchor = None
+        if kept := _below(tensors, ANCHOR_PREFIX):
+            self.anchor = Anchor(self.policy, self.env.num_envs)
+            self.anchor.load_state_tensors(kept)
         self.rate = values["rate"]
 
 

@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["preset", "preset_file", "reached"]
+from ..policies.config import PolicyConfig
+from .config import ORIGINAL, RACING, TASK
+from .dqn_config import DQNConfig
+
+__all__ = ["inherited", "preset", "preset_file", "reached"]
+
+DRIVING = (RACING, ORIGINAL)
+SEEN = ("env_args", "frame_skip", "frame_stack", "grey", "resize", "atari")
+"""settings of a Gymnasium environment that decide what an agent sees and does"""
+OF_Q = ("dueling", "quantiles", "noisy", "reward_scale")
+"""settings of a network of action values, beside those of any"""
 
 
 def preset(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
@@ -31,6 +41,23 @@ def reached(algo: str, env: str) -> str | None:
 def preset_file(algo: str, env: str) -> Path:
     """Where the preset of an algorithm on an environment is, or would be."""
     return Path(__file__).with_name(f"preset_{algo}_{env.replace('/', '-')}.toml")
+
+
+def inherited(algo: str, env: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that make an algorithm's task and network on env those of a run, out of its config.json.
+
+    A network of action values that begins with a policy of another kind is a plain one.
+    """
+    names, plain = list(PolicyConfig.model_fields), {}
+    if record.get("env") in DRIVING and env in DRIVING:
+        names += TASK
+    elif record.get("env") == env:
+        names += SEEN
+    if algo == "dqn" and record.get("algo") == "dqn":
+        names += OF_Q
+    elif algo == "dqn":
+        plain = {name: DQNConfig.model_fields[name].default for name in OF_Q if name != "reward_scale"}
+    return plain | {name: record[name] for name in names if name in record}
 
 
 def _read(algo: str, env: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from drivetrain.agents import build
-from drivetrain.agents.checkpoint import choose_checkpoint
+from drivetrain.agents.carry import carry_over
+from drivetrain.agents.checkpoint import choose_checkpoint, load_model
 from drivetrain.agents.evaluate import Actor, Scores
 from drivetrain.agents.players import racing_actor
 from drivetrain.agents.worlds import play, spaces_of
@@ -87,9 +88,14 @@ def begin_from(learner: AnyLearner, who: str, trust: bool = False) -> tuple[str,
     if who.endswith(".zip"):
         from drivetrain.agents.sb3_import import begin_from_sb3
 
-        return begin_from_sb3(learner.policy, learner.cfg, Path(who), trust)
-    build.load_weights(learner.policy, choose_checkpoint(find_run(who) / "checkpoints").path)
-    return ()
+        notes, cloned = begin_from_sb3(learner.policy, learner.cfg, Path(who), trust), False
+    else:
+        run = find_run(who)
+        notes = carry_over(learner.policy, load_model(choose_checkpoint(run / "checkpoints").path), who)
+        cloned = read_run_config(run).get("algo") == "imitate"
+    if hasattr(learner, "begin_from_here"):  # Stable-Baselines3's algorithms know no such beginning
+        learner.begin_from_here(cloned)
+    return notes
 
 
 def load_actor(checkpoint: Path, device: str = "cpu") -> Actor:

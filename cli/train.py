@@ -13,7 +13,7 @@ from drivetrain.envs.errors import UserError, nearest
 from drivetrain.main import split_imports
 from drivetrain.options import Options, Parsed, Spec, flag, parse
 from drivetrain.output import Result
-from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
+from drivetrain.rundir import RunDir, check_new_name, create_run, find_run, read_run_config
 from drivetrain.stopping import StopRequest
 from drivetrain.tasks import environment, task_models
 from drivetrain.trackers import LocalMirror
@@ -51,7 +51,11 @@ class RunOptions(Options):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; none = one per core")
     name: str | None = Field(None, description="name of the run in runs/, or a path; none = made from the time")
-    init_from: str | None = Field(None, description="run whose weights to begin with, or a zip of Stable-Baselines3")
+    init_from: str | None = Field(
+        None,
+        description="run to begin with: its weights, and by default its task and network; or a zip of "
+        "Stable-Baselines3, of which the weights alone are taken",
+    )
     eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
     checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
     video_every: int | None = Field(
@@ -97,7 +101,7 @@ def train_spec(algo: str, env: str) -> Spec[Any]:
     """The options of ``train ALGO ENV``: the run, the task, and every field of the algorithm's config."""
     from drivetrain.agents.config import PPOConfig
     from drivetrain.agents.dqn_config import DQNConfig
-    from drivetrain.agents.presets import preset, reached
+    from drivetrain.agents.presets import reached
 
     config = DQNConfig if algo == "dqn" else PPOConfig
     model = create_model("TrainOptions", __base__=(RunOptions, *task_models(env), config))
@@ -107,11 +111,26 @@ def train_spec(algo: str, env: str) -> Spec[Any]:
         f"drivetrain train {algo} {env}",
         f"Train an agent with {algo.upper()} on {env}; everything about it goes to a folder below runs/. "
         + (f"The defaults reach {measured}." if measured else "There is no preset for this environment."),
-        preset=partial(preset, algo, env),
+        preset=partial(_defaults, algo, env),
         config=True,
         file_extras=RECORDED,
         unbuilt=UNBUILT,
     )
+
+def _defaults(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
+    """The preset, and of a run to begin with its task and network.
+
+    Raises:
+        UserError: no such run.
+    """
+    from drivetrain.agents.presets import inherited, preset
+
+    source = asked.get("init_from")
+    if not isinstance(source, str) or source == "none" or source.endswith(".zip"):
+        return preset(algo, env, asked)
+    given = inherited(algo, env, read_run_config(find_run(source)))
+    return preset(algo, env, given | dict(asked)) | given
+
 
 
 def part_of(options: BaseModel, model: type[MODEL]) -> MODEL:
