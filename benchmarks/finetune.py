@@ -124,9 +124,10 @@ def report(name: str, flags: tuple[str, ...], first: float, runs: list[dict[str,
         f"`train {options.algo} racing --init-from CLONE`, {name} ({said}), {options.steps:,} decisions",
         f"clone {first:.1f} on test seeds 0 to {options.episodes - 1} of CarRacing-v3; never below 90 % of it in the "
         f"first {FIRST} updates: {held} of {len(runs)} (lowest {lowest:.1%}; in the first {options.watched} updates "
-        f"{longer:.1%}); lowest validation later {min(run['later'] for run in runs):.0f}; at the end a median of {statistics.median(ends):.1f} "
-        f"({min(ends):.1f} to {max(ends):.1f}), {statistics.median(ends) - first:+.1f}; median "
-        f"{statistics.median(run['seconds'] for run in runs):.0f} s of training, one thread",
+        f"{longer:.1%}); lowest validation later {min(run['later'] for run in runs):.0f}; "
+        f"at the end a median of {statistics.median(ends):.1f} "
+        f"({min(ends):.1f} to {max(ends):.1f}), {statistics.median(ends) - first:+.1f}; "
+        f"median {statistics.median(run['seconds'] for run in runs):.0f} s of training, one thread",
     )
 
 
