@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -22,21 +22,30 @@ from .checkpoint import choose_checkpoint, save_checkpoint
 from .players import remembers
 from .presets import preset
 from .settings import DQNSettings, PPOSettings
-from .worlds import task_record
+from .worlds import actions_of, task_record
 
 if TYPE_CHECKING:
     from .build import AnyPolicy
 
 SELF = TypeVar("SELF", bound="Trainable")
-RUN_ONLY = ("steps", "eval_every", "checkpoint_every")
-"""entries of a preset that belong to a run of the command line"""
 
 
 class Agent:
-    """A trained driver: Stable-Baselines3's predict protocol on our policy."""
+    """A trained driver: Stable-Baselines3's predict protocol on our policy.
 
-    def __init__(self, policy: AnyPolicy, generator: torch.Generator | None = None) -> None:
-        self.policy = policy
+    Args:
+        policy: what decides.
+        generator: of draws, on the policy's device; None = one of its own.
+        to_env: from the policy's actions [B, …] to the environment's own; None = they are the same.
+    """
+
+    def __init__(
+        self,
+        policy: AnyPolicy,
+        generator: torch.Generator | None = None,
+        to_env: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> None:
+        self.policy, self._to_env = policy, to_env
         self._generator = generator or torch.Generator(policy.device).manual_seed(0)
 
     def predict(
@@ -73,6 +82,7 @@ class Agent:
             action, state = self._recall(rows, state, episode_start, deterministic)
         else:
             action = self.policy.act(rows, deterministic, self._generator).cpu().numpy()
+        action = action if self._to_env is None else self._to_env(action)
         return (action[0] if batch.shape == shape else action), state
 
     def _recall(
@@ -118,7 +128,8 @@ class Trainable(Agent):
         self.task = task_record(env, flat)
         _refuse_unknown(settings, self.config, self.task)
         self.learner = build_learner(self.algo, env, flat, seed, pick_device(device))
-        super().__init__(self.learner.policy, torch.Generator(self.learner.env.device).manual_seed(seed))
+        generator = torch.Generator(self.learner.env.device).manual_seed(seed)
+        super().__init__(self.learner.policy, generator, actions_of(env, flat))
 
     @property
     def steps(self) -> int:
@@ -189,7 +200,8 @@ def load(path: str | Path, checkpoint: str = "best", device: str = "cpu") -> Age
         raise UserError("this is no run folder", got=str(path), allowed="a folder with config.json and checkpoints/")
     config = json.loads((folder / "config.json").read_text())
     found = choose_checkpoint(folder / "checkpoints", checkpoint)
-    return Agent(load_policy(config, found.path).to(pick_device(device)))
+    policy = load_policy(config, found.path).to(pick_device(device))
+    return Agent(policy, to_env=actions_of(str(config.get("env", "racing")), config))
 
 
 def _refuse_unknown(settings: Mapping[str, Any], config: BaseModel, task: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ def play(
         action = explore(q, epsilon, generator)
         seen = newest(obs, env.channels).clone()  # the step may overwrite it
         step = env.step(action + policy.start)
-        row = {name: value for name in FROM_ENV if (value := getattr(step, name)) is not None}
+        row = {name: given for name in FROM_ENV if (given := getattr(step, name)) is not None}
         row |= {"obs": seen, "action": action, "next_obs": newest(step.next_obs, env.channels)}
         for name, column in row.items():
             if t == 0:
@@ -210,7 +210,7 @@ class DQNLearner:
         action, found = steps.action.flatten(), []
         for _ in range(cfg.update_epochs):
             order = rows[torch.randperm(len(rows), generator=self.generator, device=flat.device)]
-            for part in order.tensor_split(cfg.num_minibatches):
+            for part in filter(len, order.tensor_split(cfg.num_minibatches)):
                 obs = policy.obs_norm(self.replay.see(flat[part]))
                 predicted, target = pick(policy.net(obs, self.generator), action[part]), return_[part, None]
                 found.append(self._descend(q_loss(predicted, target, cfg).mean(), predicted, target, rate))

@@ -76,11 +76,11 @@ class DQNConfig(PolicyConfig):
         "relu", description="nonlinearity of the encoder"
     )
 
-    core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
-    core_size: int = Field(64, json_schema_extra={"hidden": True})
-    core_layers: int = Field(1, json_schema_extra={"hidden": True})
-    core_heads: int = Field(4, json_schema_extra={"hidden": True})
-    core_context: int = Field(16, json_schema_extra={"hidden": True})
+    core: Literal["none"] = Field("none", description="DQN has no memory", json_schema_extra={"hidden": True})
+    core_size: int = Field(64, description="DQN has no memory", json_schema_extra={"hidden": True})
+    core_layers: int = Field(1, description="DQN has no memory", json_schema_extra={"hidden": True})
+    core_heads: int = Field(4, description="DQN has no memory", json_schema_extra={"hidden": True})
+    core_context: int = Field(16, description="DQN has no memory", json_schema_extra={"hidden": True})
 
     @model_validator(mode="after")
     def _check(self) -> DQNConfig:

@@ -61,11 +61,11 @@ class ImitateConfig(PolicyConfig):
     gas_gain: float = Field(0.1, gt=0, le=10, description="of the expert: gas per u/s too slow")
     brake_gain: float = Field(0.08, gt=0, le=10, description="of the expert: brake per u/s too fast")
     brake_max: float = Field(0.4, gt=0, le=1, description="of the expert: hardest brake, of 1 = full")
-    core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
-    core_size: int = Field(64, json_schema_extra={"hidden": True})
-    core_layers: int = Field(1, json_schema_extra={"hidden": True})
-    core_heads: int = Field(4, json_schema_extra={"hidden": True})
-    core_context: int = Field(16, json_schema_extra={"hidden": True})
+    core: Literal["none"] = Field("none", description="students have no memory", json_schema_extra={"hidden": True})
+    core_size: int = Field(64, description="students have no memory", json_schema_extra={"hidden": True})
+    core_layers: int = Field(1, description="students have no memory", json_schema_extra={"hidden": True})
+    core_heads: int = Field(4, description="students have no memory", json_schema_extra={"hidden": True})
+    core_context: int = Field(16, description="students have no memory", json_schema_extra={"hidden": True})
 
 
 EXPERT = ("max_offset", "v_max", "a_lat", "a_brake", "gas_gain", "brake_gain", "brake_max")

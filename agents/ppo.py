@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..envs.errors import UserError
 from ..policies.build import build_policy
 from ..policies.cores import Memory
 from ..policies.heads import Distribution
@@ -94,9 +93,7 @@ def estimate(policy: Policy, rollout: Rollout, last_obs: Tensor, cfg: PPOConfig)
     next_value = torch.cat((value[1:], last_value[None]))
     if rollout.cut_value is not None:
         next_value = torch.where(rollout.cut, rollout.cut_value, next_value)
-    elif isinstance(obs, Frames):
-        next_value = torch.where(rollout.cut, policy.value(rollout.cut_obs), next_value)
-    else:
+    elif rollout.cut_obs is not None:
         next_value[rollout.cut] = policy.value(policy.obs_norm(rollout.cut_obs[rollout.cut]))
     if cfg.norm_return:
         value, next_value = (policy.return_norm.invert(v[..., None])[..., 0] for v in (value, next_value))
@@ -144,9 +141,6 @@ class PPOLearner:
         total_steps: int = 1,
     ) -> None:
         self.env, self.cfg, self.generator, self.total_steps = env, cfg, generator, total_steps
-        if env.channels is not None and env.time_limit is not None and cfg.num_steps > env.time_limit:
-            what = "num_steps is longer than an episode"
-            raise UserError(what, got=cfg.num_steps, allowed=f"up to {env.time_limit} with these pictures")
         if policy is None:
             spaces = env.single_observation_space, env.single_action_space
             weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x5EED)
@@ -159,6 +153,11 @@ class PPOLearner:
         self.judging = judging(self.policy)
         self.steps, self.frames, self.updates = 0, 0, 0
         self.stats = EpisodeStats()
+        self.obs = env.reset()
+        self.memory = self.policy.core.start(env.num_envs, env.device)
+        if cfg.random_phase:
+            env.scatter(generator)
+
     def begin_from_here(self, cloned: bool) -> None:
         """What the policy does now was learned before, and is not to be lost; cloned = without a spread of its own.
 
@@ -174,29 +173,29 @@ class PPOLearner:
         self.warmup = cfg.critic_warmup
         freeze(self.policy, self.warmup > 0)
 
-        self.obs = env.reset()
-        self.memory = self.policy.core.start(env.num_envs, env.device)
-        if cfg.random_phase:
-            env.scatter(generator)
-
     def update_once(self) -> dict[str, float]:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
         cfg = self.cfg
-        if self.anchor is not None:
-            batch = batch._replace(anchor=self.anchor.features(rollout.obs, rollout.first, cfg.num_minibatches))
         self.env.schedule(self.steps / self.total_steps)
         memory = self.memory
         rollout, self.obs = collect(self.env, self.policy, self.obs, memory, cfg.num_steps, self.generator)
         self.memory = rollout.memory
         batch = estimate(self.policy, rollout, self.obs, cfg)
+        if self.anchor is not None:
+            batch = batch._replace(anchor=self.anchor.features(rollout.obs, rollout.first, cfg.num_minibatches))
         rows = samples(rollout)
         parts = partial(self._lanes, rollout, memory) if self.policy.remembers else partial(self._samples, rows)
         metrics = self._optimise(batch, parts)
         if cfg.norm_obs and not isinstance(rollout.obs, Frames) and not self.warmup:
-        self._let_go()
             # Only now, so that actions were taken and judged through the same normaliser.
             self.policy.obs_norm.update(rollout.obs.flatten(0, 1)[rows])
         self.steps += len(rows)
+        self.frames += int(rollout.frames.sum())
+        self.updates += 1
+        self._let_go()
+        self.stats.add(rollout)
+        return metrics | self.stats.metrics()
+
     def _let_go(self) -> None:
         """After the warm-up the policy learns; when its weight has fallen to 0 the anchor is of no use."""
         if self.warmup:
@@ -209,15 +208,10 @@ class PPOLearner:
         """Weight of the anchor now."""
         return linear(self.cfg.anchor_coef, self.steps, int(self.cfg.anchor_until * self.total_steps))
 
-        self.frames += int(rollout.frames.sum())
-        self.updates += 1
-        self.stats.add(rollout)
-        return metrics | self.stats.metrics()
-
     def _samples(self, rows: Tensor) -> Iterator[tuple[Tensor, Sequence | None]]:
         """Minibatches of the samples rows [N], in a new order."""
         order = rows[torch.randperm(len(rows), generator=self.generator, device=rows.device)]
-        return ((part, None) for part in order.tensor_split(self.cfg.num_minibatches))
+        return ((part, None) for part in order.tensor_split(self.cfg.num_minibatches) if len(part))
 
     def _lanes(self, rollout: Rollout, memory: Memory) -> Iterator[tuple[Tensor, Sequence | None]]:
         """Minibatches of whole lanes in a new order, each from what was remembered when the rollout began."""
@@ -228,6 +222,8 @@ class PPOLearner:
         for part in order.tensor_split(self.cfg.num_minibatches):
             samples = (torch.arange(steps, device=device)[:, None] * lanes + part).flatten()
             rows = None if rollout.valid is None else rollout.valid[:, part].flatten().nonzero()[:, 0]
+            if rows is not None and not len(rows):
+                continue
             yield samples, Sequence(memory.kept[part], rollout.first[:, part], rows)
 
     def _optimise(
@@ -241,6 +237,8 @@ class PPOLearner:
         history: list[dict[str, Tensor]] = []
         for _ in range(cfg.update_epochs):
             epoch = [self._minibatch(batch.take(samples), sequence) for samples, sequence in parts()]
+            if not epoch:  # an environment has used all steps to reset itself
+                return {"diag/learning_rate": self.rate}
             history += epoch
             kl = float(torch.stack([parts["diag/approx_kl"] for parts in epoch]).mean())
             if cfg.lr_schedule == "adaptive" and not self.warmup:
@@ -250,7 +248,7 @@ class PPOLearner:
         means = torch.stack([torch.stack(list(parts.values())) for parts in history]).mean(0).tolist()
         return dict(zip(history[0], means, strict=True)) | {
             "diag/learning_rate": self.rate,
-            "diag/epochs": len(history) / cfg.num_minibatches,
+            "diag/epochs": len(history) / len(epoch),
         }
 
     def _minibatch(self, batch: Batch, sequence: Sequence | None) -> dict[str, Tensor]:
@@ -263,15 +261,16 @@ class PPOLearner:
             if sequence.rows is not None:
                 features, batch = features[sequence.rows], batch.take(sequence.rows)
             pi, value = self.policy.head(features), self.policy.value_head(features)
+        loss, parts = ppo_loss(pi, value, batch, self.cfg)
         if self.anchor is not None and batch.anchor is not None:
             away = self.anchor.divergence(batch.anchor, pi).mean()
             loss, parts = loss + self._pull() * away, parts | {"loss/anchor": away.detach()}
-        loss, parts = ppo_loss(pi, value, batch, self.cfg)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.policy.parameters(), self.cfg.max_grad_norm)
         self._step()
         return parts
+
     def _step(self) -> None:
         """Along the gradients, each at its learning rate."""
         rate = self.cfg.critic_learning_rate or (self.cfg.learning_rate if self.warmup else None)
@@ -281,7 +280,6 @@ class PPOLearner:
         self.optimizer.step(rate, self.judging)
         if not self.warmup:
             self.optimizer.step(self.rate, [not judges for judges in self.judging])
-
 
     def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:
         """Rounds until at least total_steps steps were taken; yields the metrics of each."""
@@ -319,13 +317,13 @@ class PPOLearner:
             self.memory = Memory(*(tensors[name].to(self.env.device) for name in ("memory", "first")))
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
+        self.rate = values["rate"]
         self.first_rate, self.warmup = values.get("first_rate", self.first_rate), values.get("warmup", 0)
         freeze(self.policy, self.warmup > 0)
         self.anchor = None
         if kept := _below(tensors, ANCHOR_PREFIX):
             self.anchor = Anchor(self.policy, self.env.num_envs)
             self.anchor.load_state_tensors(kept)
-        self.rate = values["rate"]
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -81,10 +81,6 @@ class BatchedEnv(Protocol):
         """Of one picture, where observations are pictures uint8 [B, H, W, C·k]; None where they are numbers."""
 
     @property
-    def time_limit(self) -> int | None:
-        """Steps; an environment of pictures cuts no lane off twice within so many. None = it never cuts off."""
-
-    @property
     def single_observation_space(self) -> Space[Any]:
         """Of one environment."""
 
@@ -119,13 +115,13 @@ class Rollout:
     """T steps of B environments."""
 
     obs: Tensor | Frames  # [T, B, O]; pictures are each stored once
-    cut_obs: Tensor  # [T, B, O], what the action led to, before any reset; of pictures [B, …], where lanes were cut off
+    cut_obs: Tensor | None  # [T, B, O], what the action led to, before any reset; None where there is cut_value
     raw_action: Tensor  # [T, B, A] or [T, B], as the policy's distribution understands it
     log_prob: Tensor  # [T, B]
     value: Tensor | None  # [T, B] of obs, standardised, where it comes for nothing: policy and value share their trunk
     reward: Tensor  # [T, B]
     terminated: Tensor  # [T, B] bool: the future is worth nothing
-    truncated: Tensor  # [T, B] bool: the future is cut off, bootstrap from cut_obs
+    truncated: Tensor  # [T, B] bool: the future is cut off, bootstrap from cut_obs or cut_value
     frames: Tensor  # [T, B] int64
     episode_return: Tensor  # [T, B] score of the running episode
     episode_frames: Tensor  # [T, B] int64
@@ -133,7 +129,7 @@ class Rollout:
     lap_finished: Tensor | None = None  # [T, B] bool
     valid: Tensor | None = None  # [T, B] bool: False is no transition; None = all are
     first: Tensor | None = None  # [T, B] bool, of a policy with memory: steps before which it forgets
-    cut_value: Tensor | None = None  # [T, B] of it: standardised values of cut_obs where lanes were cut off
+    cut_value: Tensor | None = None  # [T, B] standardised, where lanes were cut off; elsewhere anything
 
     @property
     def done(self) -> Tensor:
@@ -158,7 +154,6 @@ def collect(
     """Plays num_steps steps from obs [B, …] with sampled actions. Returns the rollout and the next obs."""
     pictures = None if env.channels is None else FrameRecorder(obs, num_steps, env.channels)
     kept: dict[str, Tensor] = {} if pictures else {"obs": obs.new_empty(num_steps, *obs.shape)}
-    cut_obs = torch.zeros_like(obs)
     for t in range(num_steps):
         if pictures:
             pictures.add(obs)
@@ -172,38 +167,40 @@ def collect(
         if value is not None:
             row["value"] = value
         if policy.remembers:
-            row |= {"first": memory.first, "cut_value": _cut_value(policy, step, remembered)}
+            row["first"] = memory.first
+        if policy.remembers or pictures:  # memory and pictures are too large to be kept until all is judged at once
+            row["cut_value"] = _cut_value(policy, step, remembered)
+        else:
+            row["cut_obs"] = step.next_obs
         # an environment that takes a step to reset itself begins anew behind that step
         begins = step.terminated | step.truncated if step.valid is None else ~step.valid
         memory = Memory(remembered, begins)
         if pictures:
             pictures.after(begins)
-            cut_obs = torch.where(_like(step.truncated, obs), step.next_obs, cut_obs)
-        else:
-            row["cut_obs"] = step.next_obs
         for name, column in row.items():
             if t == 0:
                 kept[name] = column.new_empty(num_steps, *column.shape)
             kept[name][t] = column
         obs = step.obs
-    seen: dict[str, Any] = {"obs": pictures.frames(), "cut_obs": cut_obs} if pictures else {}
+    seen: dict[str, Any] = {"obs": pictures.frames()} if pictures else {}
     # `begins` may be the environment's own tensor
     memory = Memory(memory.kept, memory.first.clone())
-    return Rollout(**({"value": None, "memory": memory} | kept | seen)), obs.clone()
+    return Rollout(**({"value": None, "cut_obs": None, "memory": memory} | kept | seen)), obs.clone()
 
 
 def _cut_value(policy: Policy, step: Step, remembered: Tensor) -> Tensor:
-    """[B] standardised values of what a step led to, as a policy that remembers [B, M] sees it; of use where it was cut
-    off. Where the device need not be waited for, nothing is done if nothing was."""
-    if step.truncated.device.type == "cpu" and not step.truncated.any():
-        return torch.zeros_like(step.reward)
-    goes_on = torch.zeros_like(step.truncated)
-    return policy.value_with(policy.obs_norm(step.next_obs), Memory(remembered, goes_on))
+    """[B] standardised values of what a step led to, where lanes were cut off; elsewhere anything.
 
-
-def _like(flag: Tensor, obs: Tensor) -> Tensor:
-    """flag [B], to be broadcast over obs [B, …]."""
-    return flag.view(-1, *[1] * (obs.ndim - 1))
+    On the CPU only those lanes are looked at; elsewhere that would mean to wait for the device, so all of them are.
+    """
+    if step.truncated.device.type != "cpu":
+        goes_on = torch.zeros_like(step.truncated)
+        return policy.value_with(policy.obs_norm(step.next_obs), Memory(remembered, goes_on))
+    value, lanes = torch.zeros(len(step.truncated)), step.truncated.nonzero()[:, 0]
+    if len(lanes):
+        memory = Memory(remembered[lanes], torch.zeros(len(lanes), dtype=torch.bool))
+        value[lanes] = policy.value_with(policy.obs_norm(step.next_obs[lanes]), memory)
+    return value
 
 
 class EpisodeStats:

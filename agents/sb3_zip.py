@@ -21,7 +21,7 @@ from ..policies.qnet import QPolicy
 from .config import PPOConfig
 from .dqn_config import DQNConfig
 from .sb3_plain import Plain, fill_actor_critic, fill_q, plain_actor_critic, plain_q
-from .sb3_policy import DrivetrainActorCriticPolicy, DrivetrainDQNPolicy
+from .sb3_policy import DrivetrainActorCriticPolicy, DrivetrainDQNPolicy, check_start
 from .sb3_settings import dqn_arguments, network_fields, ppo_arguments
 
 PROBES = 512
@@ -56,6 +56,7 @@ def export_sb3(policy: Policy | QPolicy, config: PolicyConfig, spaces: Spaces, p
     if config.core != "none":
         what = "Stable-Baselines3's PPO has no policies with memory"
         raise UserError(what, got=f"core={config.core}", allowed="core=none", fix="take --to onnx, which carries it")
+    check_start(spaces[1])
     policy = copy.deepcopy(policy).cpu().eval()
     make = _dqn if isinstance(policy, QPolicy) else _ppo
     model, notes = make(policy, config, spaces, plain)  # type: ignore[arg-type]

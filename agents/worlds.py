@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Space
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..envs.actions import action_space
@@ -49,6 +50,19 @@ def spaces_of(env: str, record: Mapping[str, Any]) -> tuple[Space[Any], Space[An
     from ..envs import adapt
 
     return adapt.spaces_of(gym_task(env, record))
+
+
+def actions_of(env: str, record: Mapping[str, Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """From a policy's actions [B, …] to what the environment itself takes.
+
+    Raises:
+        UserError: as spaces_of.
+    """
+    if env in (RACING, ORIGINAL):
+        return lambda actions: actions
+    from ..envs import adapt
+
+    return adapt.actions_of(gym_task(env, record)).decode
 
 
 def task_record(env: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from drivetrain.envs.errors import UserError
-from drivetrain.envs.guard import FAULT, RESET_FAULT
+from drivetrain.envs.guard import EXIT_ENVIRONMENT, FAULT, RESET_FAULT, Hanging, Place, Watch, failure
 from drivetrain.envs.gym_ids import find_spec
 from drivetrain.envs.lanes import lane_seed
 from drivetrain.scenes import ORIGINAL, RACING, titles_of
@@ -31,7 +32,6 @@ __all__ = ["GymScene", "check_environment"]
 T = TypeVar("T")
 USUAL_FPS = 30  # where an environment does not say
 LONGEST = 10_000  # frames of an episode that has no time limit
-EXIT_ENVIRONMENT = 5
 
 
 def check_environment(name: str) -> str:
@@ -66,6 +66,7 @@ class GymScene:
     def __init__(self, name: str, driver: Driver) -> None:
         self._name = name
         task = _task(driver, name)
+        self._watch = Watch(task.env_timeout)
         self._env = _make(task)
         try:
             self._begin, self._act = _actions_of(driver, task, self._env)
@@ -87,7 +88,7 @@ class GymScene:
         env = self._env
         obs, info = self._safely(lambda: env.reset(seed=lane_seed(seed)))
         if RESET_FAULT in info:
-            raise UserError(f"the environment {self._name} failed", got=info[RESET_FAULT], code=EXIT_ENVIRONMENT)
+            raise failure(self._name, info[RESET_FAULT], Place(0, seed, 1, 0))
         env.action_space.seed(seed % 2**32)
         self._begin()
         self.score, self.frames = 0.0, 0
@@ -95,10 +96,11 @@ class GymScene:
         while not done and self.frames < LONGEST:
             action = self._act(obs)
             obs, reward, terminated, truncated, info = self._safely(partial(env.step, action))
-            if FAULT in info:
-                raise UserError(f"the environment {self._name} failed", got=info[FAULT], code=EXIT_ENVIRONMENT)
-            self.score += float(reward)
             self.frames += 1
+            wrong = info.get(FAULT, None if math.isfinite(reward) else f"the reward is {reward}")
+            if wrong is not None or (wrong := _not_finite(obs)) is not None:
+                raise failure(self._name, wrong, Place(0, seed, 1, self.frames, action))
+            self.score += float(reward)
             done = terminated or truncated
             yield
 
@@ -115,18 +117,37 @@ class GymScene:
     def _probe(self) -> np.ndarray:
         """The first picture: whether there are pictures at all shows only here."""
         try:
-            with _no_devices():
+            with _no_devices(), self._watch:
+                self._watch.begin()
                 self._env.reset(seed=0)
                 return _as_picture(self._env.render())
+        except Hanging as late:
+            what = f"the environment {self._name} cannot be drawn here"
+            raise UserError(what, got=late, code=EXIT_ENVIRONMENT) from None
         except Exception as error:
             raise UserError(f"the environment {self._name} cannot be drawn here", got=_said(error)) from error
 
     def _safely(self, call: Callable[[], T]) -> T:
         try:
-            return call()
+            with self._watch:
+                self._watch.begin()
+                return call()
+        except Hanging as late:
+            raise UserError(f"the environment {self._name} failed: {late}", code=EXIT_ENVIRONMENT) from None
         except Exception as error:
             what = f"the environment {self._name} failed"
             raise UserError(what, got=_said(error), code=EXIT_ENVIRONMENT) from error
+
+
+def _not_finite(obs: Any) -> str | None:
+    """What is wrong with the numbers of an observation; None = nothing."""
+    for part in obs.values() if isinstance(obs, dict) else obs if isinstance(obs, tuple) else (obs,):
+        if isinstance(part, dict | tuple):
+            if (wrong := _not_finite(part)) is not None:
+                return wrong
+        elif np.issubdtype(np.asarray(part).dtype, np.floating) and not np.isfinite(part).all():
+            return "an observation is not finite"
+    return None
 
 
 def _render_modes(spec: EnvSpec) -> list[str] | None:
@@ -149,10 +170,12 @@ def _task(driver: Driver, name: str) -> GymTask:
 
 
 def _make(task: GymTask) -> gymnasium.Env[Any, Any]:
-    from drivetrain.envs.preprocess import LaneMaker
+    from drivetrain.envs.preprocess import one_lane
 
     try:
-        return LaneMaker(find_spec(task.env), task, training=False)()
+        return one_lane(task)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"the environment {task.env} cannot be made here", got=_said(error)) from error
 

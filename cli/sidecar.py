@@ -150,10 +150,9 @@ def _resize() -> str:
 
 def _of_gym(task: GymTask) -> Facts:
     from drivetrain.envs.codecs import ObsCodec
-    from drivetrain.envs.gym_ids import find_spec
-    from drivetrain.envs.preprocess import LaneMaker
+    from drivetrain.envs.preprocess import one_lane
 
-    lane = LaneMaker(find_spec(task.env), task, training=False)()
+    lane = one_lane(task)
     try:
         spaces = lane.observation_space, lane.action_space
     finally:

@@ -62,7 +62,6 @@ class RunOptions(Options):
         None, ge=1, description="steps between films of a lap of validation; none = no films"
     )
     track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
-    core: Literal["none"] = Field("none", json_schema_extra={"hidden": True})
     backend: Literal["native", "sb3"] = Field(
         "native",
         description="who learns: drivetrain, or Stable-Baselines3's algorithm with our networks and run folders",
@@ -117,6 +116,7 @@ def train_spec(algo: str, env: str) -> Spec[Any]:
         unbuilt=UNBUILT,
     )
 
+
 def _defaults(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
     """The preset, and of a run to begin with its task and network.
 
@@ -130,7 +130,6 @@ def _defaults(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any
         return preset(algo, env, asked)
     given = inherited(algo, env, read_run_config(find_run(source)))
     return preset(algo, env, given | dict(asked)) | given
-
 
 
 def part_of(options: BaseModel, model: type[MODEL]) -> MODEL:

@@ -20,11 +20,11 @@ from .codecs import ActionCodec, ObsCodec
 from .episodes import play_episodes
 from .errors import UserError
 from .guard import Place, failure
-from .gym_ids import check_env_id, find_spec, reward_threshold, time_limit
+from .gym_ids import check_env_id, reward_threshold, time_limit
 from .gym_task import GymTask
 from .gym_view import GymView
 from .lanes import Fault, Lanes, lane_seed
-from .preprocess import LaneMaker
+from .preprocess import one_lane
 from .reward_scale import RewardScale
 from .tally import Tally
 
@@ -63,10 +63,23 @@ def spaces_of(task: GymTask) -> tuple[Box, ActionSpace]:
     Raises:
         UserError: no such environment, it cannot be made, or spaces that no policy here knows.
     """
-    env = LaneMaker(find_spec(task.env), task, training=False)()
+    env = one_lane(task)
     try:
         seen = ObsCodec(env.observation_space).space
         return GymView(seen, task, torch.device("cpu")).space, ActionCodec(env.action_space).space
+    finally:
+        env.close()
+
+
+def actions_of(task: GymTask) -> ActionCodec:
+    """From a policy's actions to the environment's own.
+
+    Raises:
+        UserError: as spaces_of.
+    """
+    env = one_lane(task)
+    try:
+        return ActionCodec(env.action_space)
     finally:
         env.close()
 

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from .codecs import ActionCodec, ObsCodec
 from .errors import UserError
-from .guard import FAULT, FRAMES, RESET_FAULT, Guard, Place, Watch, failure
+from .guard import EXIT_ENVIRONMENT, FAULT, FRAMES, RESET_FAULT, Guard, Place, Watch, failure
 from .gym_ids import find_spec
 from .gym_task import GymTask
 from .gym_view import GymView
 from .lanes import lane_seed
-from .preprocess import LaneMaker
+from .preprocess import LaneMaker, one_lane
 
+LONGEST = 100_000
+"""decisions of an episode, from which on it counts as endless"""
 AT_ONCE, PICTURES_AT_ONCE = 128, 16
 """environments that exist at a time; one that draws pictures may take much memory"""
 
@@ -68,11 +70,12 @@ def play_episodes(
     """
     watch = Watch(task.env_timeout)
     maker = LaneMaker(find_spec(task.env), task, training=False, watch=watch)
-    seats = [Seat(0, maker())]
+    seats = [Seat(0, one_lane(task))]
     try:
         codec = ObsCodec(seats[0].env.observation_space)
         many = min(len(seeds), PICTURES_AT_ONCE if codec.picture else AT_ONCE)
-        seats += [Seat(lane, maker()) for lane in range(1, many)]
+        with watch:
+            seats += [Seat(lane, maker()) for lane in range(1, many)]
         game = Game(task, codec, GymView(codec.space, task, torch.device(device)), watch)
         return game.play(_Forgetful(act) if callable(act) else act, seats, seeds)
     finally:
@@ -164,6 +167,8 @@ class Game:
                 seat.score += reward
                 seat.frames += info.get(FRAMES, self.task.skip)
                 over.append(terminated or truncated)
+                if seat.steps >= LONGEST and not over[-1]:
+                    raise self._endless(seat)
         return over
 
     def _look(self, live: Sequence[Seat]) -> Tensor:
@@ -173,6 +178,11 @@ class Game:
             row, number = (int(x) for x in np.argwhere(~np.isfinite(seen))[0])
             raise self._failed(live[row], f"number {number} of the observation is {seen[row, number]}")
         return self.view.prepare(seen)
+
+    def _endless(self, seat: Seat) -> UserError:
+        what = f"an episode of {self.task.env} does not end"
+        fix = "give it a time limit: --env-args max_episode_steps=1000"
+        return UserError(what, got=f"{seat.steps:,} steps with seed {seat.seed}", fix=fix, code=EXIT_ENVIRONMENT)
 
     def _failed(self, seat: Seat, why: str, action: Any = None) -> UserError:
         return failure(self.task.env, why, Place(seat.lane, seat.seed, 1, seat.steps, action))

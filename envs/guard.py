@@ -6,6 +6,8 @@ raising it: so both ways look the same from outside, and no worker dies of it (n
 
 from __future__ import annotations
 
+import copy
+import os
 import signal
 import threading
 import time
@@ -26,6 +28,8 @@ FAULT, RESET_FAULT, FRAMES = "fault", "reset_fault", "frames"
 EXIT_ENVIRONMENT, EXIT_DIVERGED = 5, 4
 SOON, AGAIN = 0.01, 1.0
 """s to the next alarm at least, and between those that come until an environment gives up"""
+STUBBORN = 5
+"""alarms that an environment may swallow"""
 SAID_LIMIT = 300  # characters of a stranger's message
 
 
@@ -67,10 +71,16 @@ class Alarm:
 
     def __init__(self) -> None:
         self.since, self.timeout = 0.0, 0.0
+        self.rung = 0  # since the environments began to work
 
     def __call__(self, _signal: int, _frame: object) -> None:
         left = self.since + self.timeout - time.monotonic()
         if left <= 0:
+            self.rung += 1
+            if self.rung > STUBBORN:  # it catches everything, and there is no other way out of it
+                line = f"error: an environment failed: {no_answer(self.timeout)}, and it catches the interrupt"
+                os.write(2, f"{line}; take --vectorization async, where such a one can be ended\n".encode())
+                os._exit(EXIT_ENVIRONMENT)
             raise Hanging(no_answer(self.timeout))
         # The one at work began after the alarm was set. Never at once: an alarm between this return and the system
         # call that Python goes back to would not interrupt that call.
@@ -100,12 +110,23 @@ class Watch:
                 self._alarm = handler
             self._works = isinstance(handler, Alarm) or handler == signal.SIG_DFL
 
+    @property
+    def late(self) -> bool:
+        """Whether an environment was interrupted since `with` began: the others need not start."""
+        return self._alarm.rung > 0
+
     def begin(self) -> None:
-        """An environment starts to work."""
+        """An environment starts to work.
+
+        Raises:
+            Hanging: one before it did not give back its turn in time.
+        """
+        if self.late:
+            raise Hanging(no_answer(self._alarm.timeout))
         self._alarm.since = time.monotonic()
 
     def __enter__(self) -> Watch:
-        self._alarm.since, self._alarm.timeout = time.monotonic(), self.timeout
+        self._alarm.since, self._alarm.timeout, self._alarm.rung = time.monotonic(), self.timeout, 0
         # an alarm interrupts the main thread, whichever thread has set it
         if self._works and threading.get_ident() == self._thread:
             signal.setitimer(signal.ITIMER_REAL, self.timeout, AGAIN)
@@ -163,6 +184,8 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             if self._watch is not None:
                 self._watch.begin()
             obs, reward, terminated, truncated, _ = self.env.step(action)
+            if terminated or truncated:  # the reset that follows may write into the same memory
+                obs = copy.deepcopy(obs)
             usual = type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype == self._dtype
             wrong = None if usual else mismatch(self._space, obs)
             if wrong is None:

@@ -167,10 +167,10 @@ class Lanes:
             if wrong is not None:
                 raise Fault(wrong, None)
             return
-        for key in (FAULT, RESET_FAULT):
-            if key in info:
-                lane = int(info[f"_{key}"].argmax())
-                raise Fault(str(info[key][lane]), lane, key == RESET_FAULT)
+        found = [(int(info[f"_{key}"].argmax()), key) for key in (FAULT, RESET_FAULT) if key in info]
+        if found:  # the first lane: where one hangs, those behind it are not asked any more
+            lane, key = min(found)
+            raise Fault(str(info[key][lane]), lane, key == RESET_FAULT)
 
 
 def lane_seed(seed: int) -> int:

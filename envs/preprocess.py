@@ -11,8 +11,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from .errors import UserError
-from .guard import FrameCounter, Guard, Watch
-from .gym_ids import not_made
+from .guard import EXIT_ENVIRONMENT, FrameCounter, Guard, Hanging, Watch
+from .gym_ids import find_spec, not_made
 from .gym_task import ATARI_SIDE, GymTask
 
 
@@ -60,6 +60,19 @@ class LaneMaker:
         except Exception as error:
             raise not_made(self.task.env, error) from error
         return SkipFrames(FrameCounter(env), self.task.frame_skip) if self.task.frame_skip > 1 else env
+
+
+def one_lane(task: GymTask) -> Guard:
+    """One environment of a task in this process, to be looked at or watched.
+
+    Raises:
+        UserError: no such environment, or it cannot be made (2); making it takes too long (5).
+    """
+    try:
+        with Watch(task.env_timeout) as watch:
+            return LaneMaker(find_spec(task.env), task, training=False, watch=watch)()
+    except Hanging as late:
+        raise UserError(f"the environment {task.env} cannot be made", got=late, code=EXIT_ENVIRONMENT) from None
 
 
 class SkipFrames(gymnasium.Wrapper[Any, Any, Any, Any]):

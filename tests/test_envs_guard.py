@@ -20,7 +20,7 @@ import pytest
 import torch
 from gym_probes import Faulty, register_probes
 
-from drivetrain.envs.adapt import GymBatch, GymTask
+from drivetrain.envs.adapt import GymBatch, GymTask, spaces_of
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.guard import AGAIN, FAULT, RESET_FAULT, SOON, Alarm, Guard, Hanging, Place, Watch, failure
 
@@ -333,3 +333,89 @@ def test_one_who_swallows_the_alarm_hears_it_again(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(Hanging):
         hang_twice()
+
+
+class Slow(Faulty):
+    """Hangs in every lane."""
+
+    def step(self, action: Any) -> Any:
+        time.sleep(30.0)
+
+
+def test_where_one_lane_hangs_the_others_are_not_waited_for() -> None:
+    gymnasium.register("Slow-v0", lambda: Slow("raise", lane_seed=0))
+    try:
+        batch = GymBatch(GymTask("Slow-v0", vectorization="sync", env_timeout=0.5), 12, SEED)
+        batch.reset()
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"no answer within 0\.5 s \(--env-timeout\); got lane 0, seed 2000000000"):
+            batch.step(torch.zeros(12, dtype=torch.int64))
+        assert time.monotonic() - began < 3.0  # 6 s if each were waited for
+    finally:
+        del gymnasium.registry["Slow-v0"]
+
+
+def test_an_environment_that_hangs_while_it_is_made_is_interrupted() -> None:
+    def make() -> Any:
+        time.sleep(30.0)
+
+    gymnasium.register("Unmade-v0", make)
+    try:
+        with pytest.raises(UserError, match=r"the environment Unmade-v0 cannot be made; got no answer within 0\.2 s"):
+            spaces_of(GymTask("Unmade-v0", env_timeout=0.2))
+    finally:
+        del gymnasium.registry["Unmade-v0"]
+
+
+def test_one_who_catches_every_interrupt_takes_the_process_down_with_its_line() -> None:
+    script = (
+        "import time\n"
+        "from drivetrain.envs import guard\n"
+        "guard.AGAIN = 0.01\n"
+        "with guard.Watch(0.05) as watch:\n"
+        "    watch.begin()\n"
+        "    while True:\n"
+        "        try:\n"
+        "            time.sleep(10)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 5
+    assert done.stderr.startswith(
+        "error: an environment failed: no answer within 0.05 s (--env-timeout), and it catches"
+    )
+
+
+class Recycling(gymnasium.Env[Any, Any]):
+    """Shows its observations in one array, again and again."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-9.0, 9.0, (1,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.obs = np.zeros(1, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.obs[:] = 0.0
+        return self.obs, {}
+
+    def step(self, action: Any) -> Any:
+        self.obs += 1.0
+        return self.obs, 0.0, False, bool(self.obs[0] == 3.0), {}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_an_episode_ended_with_is_not_overwritten_by_the_next_one(kind: str) -> None:
+    gymnasium.register("Recycling-v0", Recycling)
+    try:
+        batch = GymBatch(GymTask("Recycling-v0", vectorization=kind), 2, SEED)
+        batch.reset()
+        for t in range(1, 7):
+            step = batch.step(torch.zeros(2, dtype=torch.int64))
+            # 1, 2, 3 and over again
+            assert step.next_obs[:, 0].tolist() == [1.0 + (t - 1) % 3] * 2
+            assert step.obs[:, 0].tolist() == [float(t % 3)] * 2
+        batch.close()
+    finally:
+        del gymnasium.registry["Recycling-v0"]

@@ -1,0 +1,117 @@
+"""Recorded drives as examples: what any driver would have seen at each decision, and what was done there.
+
+A drive holds states, so what was seen is drawn anew, for any kind of observation, when it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..envs.errors import UserError
+from ..envs.paint import paint
+from ..envs.sight import look, look_fast
+from ..envs.sim import SimConfig
+from ..envs.state import CarState
+from ..envs.track import Tracks, build_tracks, centreline_of_seed
+from ..envs.view import fill, push
+from .demos import RACING, SUFFIX, Demo, read_demo, simulator_version
+from .teachers import check_actions, from_controls
+
+AT_ONCE = 256
+"""pictures that are drawn together"""
+
+
+class Examples(NamedTuple):
+    """D decisions, of one drive or of several behind each other."""
+
+    obs: Tensor  # [D, …] what the driver saw
+    action: Tensor  # [D, A] what was done until the next decision
+
+
+def drives_in(place: Path) -> list[Path]:
+    """Files of a folder of drives, in the order of their names; or the one file.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place]
+    if not files or not files[0].is_file():
+        got = f"{place} without any {SUFFIX}" if place.is_dir() else f"no {place}"
+        raise UserError("there are no recorded drives", got=got, fix="`drivetrain watch human` records them")
+    return files
+
+
+def split(files: Sequence[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
+    """Drives to learn from and to be tested on, whole episodes: about share of them, at least one of two or more."""
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = min(max(round(share * len(files)), min(1, len(files) - 1)), len(files) - 1)
+    return [files[k] for k in sorted(order[held:])], [files[k] for k in sorted(order[:held])]
+
+
+def read_drive(path: Path) -> Demo:
+    """A drive of this version of the simulator.
+
+    Raises:
+        UserError: missing or damaged; of the original, or of another version, whose states may look otherwise here.
+    """
+    demo = read_demo(path)
+    if demo.about.env == RACING and demo.about.simulator != simulator_version():
+        what = f"{path} was driven in another version of the simulator"
+        fix = "take the version that recorded it, or record anew"
+        raise UserError(what, got=demo.about.simulator, allowed=simulator_version(), fix=fix)
+    if len(demo) == 0:
+        raise UserError(f"{path} holds no frame", got="an empty drive", allowed="1 frame or more")
+    return demo
+
+
+def examples(demo: Demo, config: SimConfig) -> Examples:
+    """What a driver of a task would have seen every frame_skip frames, and the mean of what was done in between.
+
+    Args:
+        demo: of T frames; the last decision may be of fewer.
+        config: what is seen and done; its actions by degrees.
+
+    Raises:
+        UserError: actions that are choices.
+    """
+    check_actions(config.actions)
+    tracks = build_tracks([centreline_of_seed(demo.about.seed)], [demo.about.seed])
+    skip, frames = config.frame_skip, len(demo)
+    at = torch.arange(0, frames, skip)
+    obs = torch.cat([_seen(demo, tracks, part, config) for part in at.split(AT_ONCE)])
+    if config.obs == "pixels" and config.frame_stack > 1:
+        obs = _stacked(obs, config.frame_stack)
+    controls = torch.nn.functional.pad(demo.actions.float(), (0, 0, 0, len(at) * skip - frames))
+    counts = torch.full((len(at), 1), float(skip))
+    counts[-1] = frames - int(at[-1])
+    held = controls.view(len(at), skip, 3).sum(1) / counts
+    return Examples(obs, from_controls(config.actions, held))
+
+
+def _seen(demo: Demo, tracks: Tracks, frames: Tensor, config: SimConfig) -> Tensor:
+    """[K, …] what was seen after so many frames [K]; of stacked pictures the newest alone."""
+    parts = {name: tensor[frames] for name, tensor in demo.states.items()}
+    when = demo.visited_at[None].expand(len(frames), -1)
+    state = CarState(
+        track=torch.zeros(len(frames), dtype=torch.int64), visited=(when >= 0) & (when <= frames[:, None]), **parts
+    )
+    if config.obs != "pixels":
+        return look_fast(tracks, state.map(Tensor.contiguous), config)
+    zero = torch.zeros(len(frames), dtype=torch.int64)
+    colours = paint(demo.about.seed, zero, zero, False, config.indicators == "random")
+    return look(tracks, state, replace(config, frame_stack=1), colours)
+
+
+def _stacked(pictures: Tensor, depth: int) -> Tensor:
+    """[D, H, W, C·k] of an episode's pictures [D, H, W, C]; it begins with the first alone, as in Frames."""
+    stack, rows = fill(pictures[:1], depth), []
+    for k in range(len(pictures)):
+        stack = push(stack, pictures[k : k + 1]) if k else stack
+        rows.append(stack)
+    return torch.cat(rows)
