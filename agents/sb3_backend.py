@@ -141,7 +141,8 @@ class Sb3PPOLearner:
         self.model.num_timesteps, self.updates, self.rate = values["steps"], values["updates"], values["rate"]
         self.lanes.frames = values["frames"]
         if self.returns is not None:
-            self.returns.returns = tensors["returns"].numpy().copy()
+            if self.env.exact_state:  # else new episodes began, and with them new returns
+                self.returns.returns = tensors["returns"].numpy().copy()
             spread = self.returns.ret_rms
             spread.mean, spread.var, spread.count = tensors["return_rms"].numpy().copy()
 
@@ -237,7 +238,7 @@ class Sb3DQNLearner:
         tensors |= {REPLAY + name: torch.as_tensor(getattr(self.replay, name)[:used]) for name in REPLAYED}
         values = {"steps": self.steps, "frames": self.frames, "updates": self.updates, "rate": self.rate}
         values |= {"episodes": self.lanes.stats.episodes, "calls": self.model._n_calls, "used": used}
-        return tensors, values | {"pos": self.replay.pos}
+        return tensors, values | {"pos": self.replay.pos, "epsilon": float(self.model.exploration_rate)}
 
     def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Puts back what trainer_state gave. Without the replay, learning goes on from an empty one.
@@ -255,6 +256,11 @@ class Sb3DQNLearner:
             getattr(self.replay, name)[:used] = tensors[REPLAY + name].numpy()
         self.replay.full = used == self.replay.buffer_size
         self.replay.pos = values["pos"] if used else 0
+        # it sets the rate only after a step; a checkpoint without it is of an older version
+        self.model.exploration_rate = values.get("epsilon", self.model.exploration_rate)
+        if used and not self.env.exact_state:  # new episodes follow: sums of several steps end at the last one kept
+            newest = self.replay.pos - 1
+            self.replay.timeouts[newest] = np.where(self.replay.dones[newest], self.replay.timeouts[newest], 1)
 
 
 def sb3_learner(

@@ -25,6 +25,9 @@ CONFIGS = {
         **SMALL, num_minibatches=2, norm_obs=False, norm_return=False, lr_schedule="linear"
     ),
     "dqn": DQNConfig(**SMALL, buffer_size=400, learning_starts=40, batch_size=16, double=False),
+    "dqn, exploring to the end": DQNConfig(
+        **SMALL, buffer_size=400, learning_starts=40, batch_size=16, double=False, eps_start=1.0, eps_end=0.9
+    ),
     "dqn, one step": DQNConfig(
         **SMALL, buffer_size=200, learning_starts=40, batch_size=16, n_step=1, reward_scale=0.1, target_update="soft"
     ),
@@ -137,6 +140,38 @@ def test_other_environments_are_trained_on_too(case):
     again.load_trainer_state(tensors, values)  # episodes of a Gymnasium environment are not kept: new ones begin
     again.update_once()
     assert again.steps == 352
+
+
+def resumed(case):
+    """A learner after five rounds, and one that goes on from there, in new episodes."""
+    first, second = (learner(case, env="CartPole-v1") for _ in range(2))
+    for _ in range(5):
+        first.update_once()
+    second.policy.load_state_dict(first.policy.state_dict())
+    tensors, values = first.trainer_state()
+    second.load_trainer_state({name: value.clone() for name, value in tensors.items()}, values)
+    return first, second
+
+
+def test_new_episodes_begin_with_returns_of_zero():
+    first, second = resumed("ppo")
+    assert first.returns.returns.any()
+    np.testing.assert_array_equal(second.returns.returns, np.zeros(4))
+    assert second.returns.ret_rms.var == first.returns.ret_rms.var
+
+
+def test_sums_of_several_steps_end_where_a_run_was_resumed_in_new_episodes(monkeypatch):
+    first, second = resumed("dqn, exploring to the end")
+    newest = second.replay.pos - 1
+    assert not first.replay.dones[newest].all()
+    assert np.array_equal(second.replay.dones[newest], first.replay.dones[newest])
+    second.update_once()
+    lane = int(first.replay.dones[newest].argmin())  # one whose episode was still running
+    monkeypatch.setattr("numpy.random.randint", lambda *_, size, **__: np.full(size, lane))
+    sample = second.replay._get_samples(np.array([newest]))
+    assert second.cfg.n_step > 1
+    assert sample.rewards.item() == 1.0, "each step of CartPole is worth 1; more would be of the next episode"
+    np.testing.assert_array_equal(sample.next_observations[0], second.replay.next_observations[newest, lane])
 
 
 @pytest.mark.learning
