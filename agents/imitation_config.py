@@ -12,7 +12,18 @@ from ..policies.config import PolicyConfig
 class ImitateConfig(PolicyConfig):
     """Imitation (DAgger) and its network"""
 
-    teacher: str = Field("expert", description="who is imitated: expert, or a run that sees state or lidar")
+    teacher: str = Field(
+        "expert",
+        description="who is imitated: expert, a run that sees state or lidar, or drives = whoever drove what is "
+        "recorded; then nobody drives, and --steps counts samples",
+    )
+    drives: str = Field("runs/drives", description="of teacher=drives: folder of recorded drives, or one of them")
+    held_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="of teacher=drives: share of the drives, whole ones, that only loss/validation sees",
+    )
     num_envs: int = Field(64, ge=1, description="cars that drive at once")
     num_steps: int = Field(32, ge=1, description="decisions of every car between two rounds of updates")
     num_updates: int = Field(80, ge=1, description="updates in a round")

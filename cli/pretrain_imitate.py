@@ -17,6 +17,8 @@ from drivetrain.train import ONLY_WITH, UNBUILT, RunOptions, make_plan, part_of,
 
 if TYPE_CHECKING:
     from drivetrain.agents.build import AnyPolicy
+    from drivetrain.agents.cloning import CloningLearner
+    from drivetrain.agents.imitation import ImitationLearner
     from drivetrain.envs.sim import SimConfig
     from drivetrain.session import Session
 
@@ -24,6 +26,8 @@ __all__ = ["imitate_spec", "main"]
 
 ALGO = "imitate"
 EXIT_MEMORY = 8
+WITHOUT_RUN = ("expert", "drives")
+"""teachers that are no runs"""
 SUMMARY = (
     "Teach a student to drive racing: it drives, the teacher says at every step what it would do, and the student "
     "learns that (DAgger). Student and teacher may see different things: a scripted expert that knows the road teaches "
@@ -78,7 +82,9 @@ def _check_use(parsed: Parsed[Any]) -> None:
     """Refuse options typed in vain."""
     from drivetrain.agents.imitation_config import EXPERT
 
-    for (chooser, values), names in {**ONLY_WITH, ("teacher", ("expert",)): EXPERT}.items():
+    uses = dict(ONLY_WITH)
+    uses |= {("teacher", ("expert",)): EXPERT, ("teacher", ("drives",)): ("drives", "held_share")}
+    for (chooser, values), names in uses.items():
         chosen = getattr(parsed.options, chooser)
         for name in names:
             if parsed.source[name] == "flag" and chosen not in values:
@@ -89,7 +95,7 @@ def _check_use(parsed: Parsed[Any]) -> None:
 def _check_source(parsed: Parsed[Any], name: str) -> None:
     """A run that is named must exist; only a typed name may be a path."""
     who = getattr(parsed.options, name)
-    if who in (None, "expert"):
+    if who in (None, *WITHOUT_RUN):
         return
     if parsed.source[name] == "file" and "/" in who:
         fix = f"give {flag(name)} on the command line"
@@ -100,6 +106,7 @@ def _check_source(parsed: Parsed[Any], name: str) -> None:
 def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
     """Everything between a valid command line and the first round."""
     from drivetrain.agents.checkpoint import choose_checkpoint
+    from drivetrain.agents.cloning import build_cloning
     from drivetrain.agents.imitation import build_imitation
     from drivetrain.agents.imitation_config import ImitateConfig
     from drivetrain.agents.worlds import play
@@ -116,10 +123,14 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     write_config(run, ALGO, "racing", options)
     run.write_json("code.json", code_record(device, threads, argv))
     flat, cfg = options.model_dump(), part_of(options, ImitateConfig)
-    _check_memory(flat, device)
     keep_freed_memory()
-    trained = None if cfg.teacher == "expert" else _teacher(cfg.teacher, device)
-    learner = build_imitation(cfg, flat, settings.seed, device, settings.steps, trained)
+    learner: ImitationLearner | CloningLearner
+    if cfg.teacher == "drives":
+        learner = build_cloning(cfg, flat, settings.seed, device, settings.steps)
+    else:
+        _check_memory(flat, device)
+        trained = None if cfg.teacher == "expert" else _teacher(cfg.teacher, device)
+        learner = build_imitation(cfg, flat, settings.seed, device, settings.steps, trained)
     stop.check()
     if settings.init_from is not None:
         learner.begin_from(choose_checkpoint(find_run(settings.init_from) / "checkpoints").path)
