@@ -64,7 +64,7 @@ def build_learner(
     """
     config = make_config(algo, settings)
     borrowed = settings.get("backend", "native") == "sb3"
-    if borrowed and settings.get("vectorization") == "auto":  # it cannot use lanes that take a step to reset themselves
+    if borrowed and settings.get("vectorization", "auto") == "auto":  # it cannot use lanes that reset a step late
         settings = {**settings, "vectorization": "sync"}
     spaces = spaces_of(env, settings)
     _check_encoder(config, spaces[0])

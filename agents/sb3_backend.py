@@ -29,7 +29,7 @@ from .dqn_config import DQNConfig
 from .rollout import HISTORY, BatchedEnv
 from .sb3_policy import DrivetrainActorCriticPolicy, DrivetrainDQNPolicy
 from .sb3_settings import dqn_arguments, network_fields, ppo_arguments
-from .sb3_vec import Sb3VecEnv
+from .sb3_vec import Sb3VecEnv, check_autoreset
 from .schedules import adapt_to_kl, linear
 
 ENV, OPTIMIZER, TARGET, REPLAY = "env.", "optimizer.", "target.", "replay."
@@ -273,8 +273,9 @@ def sb3_learner(
     """The learner of a config; see Sb3PPOLearner and Sb3DQNLearner.
 
     Raises:
-        UserError: a policy with memory.
+        UserError: a policy with memory, or an environment that Stable-Baselines3 cannot use.
     """
+    check_autoreset(env)
     if cfg.core != "none":
         what = "Stable-Baselines3 trains no policy with memory"
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -37,7 +38,7 @@ class Sb3VecEnv(VecEnv):
     batch draws is decided when it is made; `seed` is accepted and changes nothing.
 
     Args:
-        env: the batch. One that resets lanes in a step of their own (valid is not None) cannot be used.
+        env: the batch. One that resets lanes in a step of their own (valid is not None) cannot be stepped.
         reward_scale: rewards are multiplied by this; returns of episodes are not.
     """
 
@@ -68,8 +69,7 @@ class Sb3VecEnv(VecEnv):
         """
         step = self.env.step(self._action)
         if step.valid is not None:
-            what = "Stable-Baselines3 cannot use environments that reset themselves in a step of their own"
-            raise UserError(what, got="autoreset NEXT_STEP", allowed="SAME_STEP", fix="take --vectorization sync")
+            raise _late()
         self.lengths += 1
         self.frames += int(step.frames.sum())
         terminated, truncated = _array(step.terminated), _array(step.truncated)
@@ -136,6 +136,23 @@ class Sb3VecEnv(VecEnv):
     def _refuse_some(self, indices: Indices) -> None:
         if indices is not None and sorted(self._get_indices(indices)) != list(range(self.num_envs)):
             raise UserError("all lanes are one object", got=f"indices {indices}", allowed="None")
+
+
+def check_autoreset(env: BatchedEnv) -> None:
+    """Refuses what step_wait would.
+
+    Raises:
+        UserError: the batch resets lanes in a step of their own.
+    """
+    lanes = getattr(env, "_lanes", None)  # of a Gymnasium environment; others reset themselves in the same step
+    if getattr(lanes, "autoreset", None) == AutoresetMode.NEXT_STEP:
+        raise _late()
+
+
+def _late() -> UserError:
+    what = "Stable-Baselines3 cannot use environments that reset themselves in a step of their own"
+    fix = "take --vectorization sync"
+    return UserError(what, got="autoreset NEXT_STEP", allowed="SAME_STEP", fix=fix)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from drivetrain.agents.build import load_policy
+from drivetrain.agents.build import build_learner, load_policy
 from drivetrain.agents.checkpoint import load_trainer, read_checkpoint, save_checkpoint
 from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.dqn_config import DQNConfig
@@ -172,6 +172,15 @@ def test_sums_of_several_steps_end_where_a_run_was_resumed_in_new_episodes(monke
     assert second.cfg.n_step > 1
     assert sample.rewards.item() == 1.0, "each step of CartPole is worth 1; more would be of the next episode"
     np.testing.assert_array_equal(sample.next_observations[0], second.replay.next_observations[newest, lane])
+
+
+def test_environments_with_a_batched_version_that_it_cannot_use_are_taken_one_by_one_by_default():
+    agent = build_learner("dqn", "CartPole-v1", SMALL | {"backend": "sb3", "batch_size": 16}, 0, "cpu")
+    agent.update_once()
+    assert agent.steps == 32
+    asked = SMALL | {"backend": "sb3", "vectorization": "native"}
+    with pytest.raises(UserError, match="NEXT_STEP"):  # before the first step, so that no run is begun
+        build_learner("ppo", "CartPole-v1", asked, 0, "cpu")
 
 
 @pytest.mark.learning

@@ -13,7 +13,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 import drivetrain  # noqa: F401  (registers drivetrain/Racing-v0)
-from drivetrain.agents.sb3_vec import Sb3VecEnv
+from drivetrain.agents.sb3_vec import Sb3VecEnv, check_autoreset
+from drivetrain.agents.worlds import make_env
 from drivetrain.envs.errors import UserError
 from drivetrain.envs.sim import Sim, SimConfig
 from drivetrain.envs.track import pool
@@ -126,6 +127,10 @@ def test_rewards_are_scaled_and_returns_are_not():
 def test_an_environment_that_resets_in_a_step_of_its_own_is_refused():
     env = Sb3VecEnv(Scripted(valid=torch.tensor([True, False])))
     env.reset()
+    with pytest.raises(UserError, match="NEXT_STEP"):
+        check_autoreset(make_env("CartPole-v1", {"vectorization": "native"}, 2, 0, "cpu"))
+    check_autoreset(make_env("CartPole-v1", {"vectorization": "sync"}, 2, 0, "cpu"))
+    check_autoreset(racing())
     with pytest.raises(UserError, match="NEXT_STEP"):
         env.step(np.zeros((2, 1), np.float32))
 
