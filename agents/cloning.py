@@ -21,7 +21,9 @@ from ..policies.policy import Policy
 from .adam import Adam
 from .build import build, load_weights
 from .config import RACING, task_in
+from .demos import Demo
 from .drives import Examples, drives_in, examples, read_drive, split
+from .exchange import MINARI, import_minari
 from .imitation_config import ImitateConfig
 from .supervised import cosine, mirrored, smooth_l1, update_average
 from .worlds import spaces_of
@@ -154,13 +156,27 @@ def build_cloning(
     if (len(spaces[0].shape or ()) == 3) == (cfg.encoder == "mlp"):
         fix = "take --encoder cnn or resnet for pictures, mlp for numbers"
         raise UserError(f"the encoder {cfg.encoder} does not read these observations", got=spaces[0].shape, fix=fix)
-    files = split(drives_in(Path(cfg.drives)), cfg.held_share, seed)
-    learned, held = (_together([examples(read_drive(file), task) for file in part], device) for part in files)
+    demos = load(cfg.drives)
+    learned, held = (
+        _together([examples(demos[k], task) for k in part], device)
+        for part in split(range(len(demos)), cfg.held_share, seed)
+    )
     policy = build("imitate", cfg, spaces, torch.Generator().manual_seed(seed ^ 0x5EED)).to(device)
     assert isinstance(policy, Policy), "actions by degrees have such a policy"
     held = held or Examples(learned.obs[:0], learned.action[:0])  # type: ignore[union-attr]
     assert learned is not None, "one drive at least is learned from"
     return CloningLearner(policy, learned, held, cfg, torch.Generator(device).manual_seed(seed), total_steps)
+
+
+def load(drives: str) -> list[Demo]:
+    """Drives of a folder, one drive, or those of a dataset, minari:ID.
+
+    Raises:
+        UserError: there are none, or some that cannot be read.
+    """
+    if drives.startswith(MINARI):
+        return import_minari(drives.removeprefix(MINARI))
+    return [read_drive(file) for file in drives_in(Path(drives))]
 
 
 def _together(parts: Sequence[Examples], device: str) -> Examples | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..envs.errors import UserError
 from ..envs.paint import paint
@@ -34,6 +35,14 @@ class Examples(NamedTuple):
     action: Tensor  # [D, A] what was done until the next decision
 
 
+class Decisions(NamedTuple):
+    """D decisions of one drive, and what was seen when they were over."""
+
+    obs: Tensor  # [D + 1, …]
+    action: Tensor  # [D, A]
+    reward: Tensor  # [D] of CarRacing-v3, summed
+
+
 def drives_in(place: Path) -> list[Path]:
     """Files of a folder of drives, in the order of their names; or the one file.
 
@@ -47,11 +56,14 @@ def drives_in(place: Path) -> list[Path]:
     return files
 
 
-def split(files: Sequence[Path], share: float, seed: int) -> tuple[list[Path], list[Path]]:
+T = TypeVar("T")
+
+
+def split(drives: Sequence[T], share: float, seed: int) -> tuple[list[T], list[T]]:
     """Drives to learn from and to be tested on, whole episodes: about share of them, at least one of two or more."""
-    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = min(max(round(share * len(files)), min(1, len(files) - 1)), len(files) - 1)
-    return [files[k] for k in sorted(order[held:])], [files[k] for k in sorted(order[:held])]
+    order = torch.randperm(len(drives), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = min(max(round(share * len(drives)), min(1, len(drives) - 1)), len(drives) - 1)
+    return [drives[k] for k in sorted(order[held:])], [drives[k] for k in sorted(order[:held])]
 
 
 def read_drive(path: Path) -> Demo:
@@ -71,6 +83,12 @@ def read_drive(path: Path) -> Demo:
 
 
 def examples(demo: Demo, config: SimConfig) -> Examples:
+    """decisions(), without the last observation, at which nothing was done."""
+    found = decisions(demo, config)
+    return Examples(found.obs[:-1], found.action)
+
+
+def decisions(demo: Demo, config: SimConfig) -> Decisions:
     """What a driver of a task would have seen every frame_skip frames, and the mean of what was done in between.
 
     Args:
@@ -84,14 +102,17 @@ def examples(demo: Demo, config: SimConfig) -> Examples:
     tracks = build_tracks([centreline_of_seed(demo.about.seed)], [demo.about.seed])
     skip, frames = config.frame_skip, len(demo)
     at = torch.arange(0, frames, skip)
-    obs = torch.cat([_seen(demo, tracks, part, config) for part in at.split(AT_ONCE)])
+    looks = torch.cat((at, torch.tensor([frames])))
+    obs = torch.cat([_seen(demo, tracks, part, config) for part in looks.split(AT_ONCE)])
     if config.obs == "pixels" and config.frame_stack > 1:
         obs = _stacked(obs, config.frame_stack)
-    controls = torch.nn.functional.pad(demo.actions.float(), (0, 0, 0, len(at) * skip - frames))
+    missing = len(at) * skip - frames
+    controls = pad(demo.actions.float(), (0, 0, 0, missing))
     counts = torch.full((len(at), 1), float(skip))
     counts[-1] = frames - int(at[-1])
     held = controls.view(len(at), skip, 3).sum(1) / counts
-    return Examples(obs, from_controls(config.actions, held))
+    reward = pad(demo.rewards.float(), (0, missing)).view(len(at), skip).sum(1)
+    return Decisions(obs, from_controls(config.actions, held), reward)
 
 
 def _seen(demo: Demo, tracks: Tracks, frames: Tensor, config: SimConfig) -> Tensor:

@@ -25,8 +25,14 @@ EXIT_BUG = 1
 class ExportOptions(Options):
     """Options"""
 
-    to: Literal["onnx", "sb3"] = Field("onnx", description="kind of file: onnx, or a zip of Stable-Baselines3")
-    out: str | None = Field(None, description="the file, such as driver.onnx; must be given")
+    to: Literal["onnx", "sb3", "minari"] = Field(
+        "onnx",
+        description="kind of file: onnx, or a zip of Stable-Baselines3; of a folder of recorded drives, a dataset of "
+        "Minari",
+    )
+    out: str | None = Field(
+        None, description="the file, such as driver.onnx, or of minari an id such as racing/mine-v0; must be given"
+    )
     plain: bool = Field(False, description="of sb3: by its own policy classes; nobody needs drivetrain to open it")
     force: bool = Field(False, description="replace files that are there already")
     checkpoint: str = Field("best", description="of the run: best (by validation), last, or a step")
@@ -50,15 +56,34 @@ def main(argv: list[str]) -> Result:
         raise UserError("--out is missing", allowed="--out FILE, such as driver.onnx")
     from drivetrain.drivers import SCRIPTED, find_driver
 
+    if options.to == "minari":
+        return export_drives(Path(parsed.words[0]), options.out)
     if parsed.words[0] in SCRIPTED:
         raise UserError("only a run can be exported", got=parsed.words[0], fix="list the runs with `drivetrain runs`")
     if options.plain and options.to != "sb3":
-        raise UserError("--plain is of no use with --to onnx", fix="leave it out, or take --to sb3")
+        raise UserError(f"--plain is of no use with --to {options.to}", fix="leave it out, or take --to sb3")
     path = target(options.out)
     driver = find_driver(parsed.words[0], options.checkpoint)
     if options.to == "sb3":
         return export_zip(driver, path, options.plain, options.force)
     return export_onnx(driver, path, options.force)
+
+
+def export_drives(folder: Path, dataset: str) -> Result:
+    """Write recorded drives as a dataset of Minari: what was seen of the state, and the controls, of every frame.
+
+    Raises:
+        UserError: no drives, a package is missing, or the dataset is there already (2).
+    """
+    from drivetrain.agents.drives import drives_in
+    from drivetrain.agents.exchange import export_minari
+    from drivetrain.envs.sim import SimConfig
+    from drivetrain.progress import say
+
+    files = drives_in(folder)
+    count = export_minari(files, SimConfig(), dataset)
+    say(f"{dataset}: {len(files)} drives, {count:,} frames")
+    return Result({"files": [dataset], "max_abs_error": 0.0})
 
 
 def export_onnx(driver: Driver, path: Path, force: bool) -> Result:
