@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class FitConfig(BaseModel):
@@ -72,3 +72,9 @@ class ClassifyConfig(FitConfig):
     mirror_labels: dict[str, str] = Field(
         {}, description="classes that a mirror turns into one another, such as left=right; all others keep their label"
     )
+
+    @field_validator("mirror_labels", mode="before")
+    @classmethod
+    def _as_text(cls, pairs: object) -> object:
+        # on the command line 3=8 is a number; classes are names
+        return {name: str(value) for name, value in pairs.items()} if isinstance(pairs, dict) else pairs

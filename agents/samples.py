@@ -5,6 +5,7 @@ Shapes: N samples, K targets of one. A source is asked for rows and reads only t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,8 +67,17 @@ def split_rows(count: int, val_share: float, test_share: float, generator: torch
     return Split(order[test + validation :], order[test : test + validation], order[:test])
 
 
-def split_classes(labels: Tensor, val_share: float, test_share: float, generator: torch.Generator) -> Split:
+def split_classes(
+    labels: Tensor, val_share: float, test_share: float, generator: torch.Generator, names: Sequence[str] = ()
+) -> Split:
     """Shares of the rows of every class [N] int64, drawn at random; each part has one row of a class where it can.
+
+    Args:
+        labels: N classes.
+        val_share: of what is left without the test.
+        test_share: of all.
+        generator: a CPU generator.
+        names: of the classes, for errors.
 
     Raises:
         UserError: a class with one sample.
@@ -77,7 +87,8 @@ def split_classes(labels: Tensor, val_share: float, test_share: float, generator
         rows = (labels == label).nonzero()[:, 0]
         if len(rows) < 2:
             fix = "give at least one to learn from and one to test with"
-            raise UserError(f"the class {label} has one sample", got=1, allowed="2 or more", fix=fix)
+            name = names[label] if names else label
+            raise UserError(f"the class {name} has one sample", got=1, allowed="2 or more", fix=fix)
         rows = rows[torch.randperm(len(rows), generator=generator)]
         test = min(len(rows) - 1, max(1, round(len(rows) * test_share)))
         left = len(rows) - test

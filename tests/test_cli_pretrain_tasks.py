@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivetrain.agents.checkpoint import choose_checkpoint, load_model
@@ -114,6 +115,44 @@ def test_training_that_diverges_ends_with_code_4(tmp_path: Path, capsys: pytest.
     assert "training diverged" in captured.err and last_json(captured.out)["status"] == "diverged"
 
 
+def test_pictures_in_folders_are_classified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    noise = np.random.default_rng(0)
+    for name, side in (("left", 0), ("right", 4)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for k in range(20):
+            levels = noise.integers(0, 100, (8, 8, 3), np.uint8)
+            levels[:, side : side + 4] += 100
+            Image.fromarray(levels).save(tmp_path / "data" / name / f"{k}.png")
+    run = tmp_path / "run"
+    augment = ["--mirror", "--mirror-labels", "left=right", "--shift", "1"]
+    argv = ["pretrain", "classify", "--data", str(tmp_path / "data"), *QUICK, *augment, "--name", str(run), "--json"]
+    assert main([*argv, "--channels", "4", "--learning-rate", "0.01"]) == 0
+    result = last_json(capsys.readouterr().out)
+    assert set(result) >= KEYS | {"validation_accuracy"} and result["score"] == 1.0
+    assert is_png(run / "confusion.png") and is_png(run / "curve.png")
+    assert (read_json(run / "config.json")["env"], read_json(run / "config.json")["mirror"]) == ("data", True)
+    assert set(logged(run)[-1]) - {"seq", "step", "frames", "seconds"} <= set(METRICS)
+
+
+def test_without_scikit_learn_the_line_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["pretrain", "classify"]) == 2
+    assert "python -m pip install scikit-learn" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.learning
+def test_digits_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "classify", "--name", str(tmp_path / "run"), "--device", "cpu", "--json"]) == 0
+    assert last_json(capsys.readouterr().out)["score"] >= 0.985
+
+
 TABLES = {
     "text.csv": "x,y\n1,2\n2,two\n",
     "nan.csv": "x,y\n1,2\n2,nan\n",
@@ -149,6 +188,13 @@ TABLES = {
         (["function", "--val-share", "1"], "--val-share"),
         (["function", "--steps", "0"], "--steps"),
         (["functoin"], "did you mean function"),
+        (["classify", "--data", "lonely.npz"], "the class 5 has one sample"),
+        (["classify", "--data", "small.npz", "--channels", "4,4,4"], "picture 4x4 is too small for 3 convolutions"),
+        (["classify", "--data", "text.csv"], "is no set of pictures"),
+        (["classify", "--encoder", "mlp"], "--encoder does not know this value; got mlp; allowed cnn, resnet"),
+        (["classify", "--mirror-labels", "3=8"], "--mirror-labels is of no use without --mirror"),
+        (["classify", "--data", "small.npz", "--mirror", "--mirror-labels", "a=b"], "--mirror-labels names no class"),
+        (["classify", "--labels", "small.npz"], "--labels is of no use without an .npy"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -157,13 +203,15 @@ def test_bad_input_is_one_line_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     for name, text in TABLES.items():
         Path(name).write_text(text)
+    np.savez("small.npz", x=np.zeros((8, 4, 4), np.uint8), y=np.arange(8) % 2)
+    np.savez("lonely.npz", x=np.zeros((9, 4, 4), np.uint8), y=np.array([0] * 8 + [5]))
     assert main(["pretrain", *argv]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert error[-1].startswith("error: ") and said in error[-1]
-    assert sorted(os.listdir()) == sorted(TABLES)
+    assert sorted(os.listdir()) == sorted([*TABLES, "small.npz", "lonely.npz"])
 
 
-@pytest.mark.parametrize("task", ["function"])
+@pytest.mark.parametrize("task", ["function", "classify"])
 def test_help_imports_nothing_slow(task: str) -> None:
     code = (
         "import sys\nfrom drivetrain.main import main\n"
@@ -180,4 +228,4 @@ def test_the_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pretrain", "--help"])
     out = capsys.readouterr().out
-    assert all(f"  {task} " in out for task in ("function", "imitate"))
+    assert all(f"  {task} " in out for task in ("function", "classify", "imitate"))
