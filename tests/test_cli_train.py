@@ -221,6 +221,35 @@ def test_a_session_that_cannot_begin_gives_the_terminal_back(
     assert noted.is_closed
 
 
+@pytest.mark.parametrize("core", ["gru", "transformer"])
+def test_a_driver_with_memory_trains_resumes_and_is_scored_in_both_worlds(
+    capsys: pytest.CaptureFixture[str], core: str
+) -> None:
+    argv = [
+        "train",
+        "ppo",
+        "racing",
+        *TINY,
+        "--hide-motion",
+        "--core",
+        core,
+        "--core-size",
+        "8",
+        "--eval-every",
+        "none",
+    ]
+    call(capsys, *argv, "--steps", "96", "--name", "whole")
+    call(capsys, *argv, "--steps", "32", "--name", "parts")
+    call(capsys, "resume", "parts", "--steps", "96")
+    assert bytes_of("whole") == bytes_of("parts")
+    assert curve("whole") == curve("parts")
+    config = json.loads(Path("runs/whole/config.json").read_text())
+    assert (config["core"], config["hide_motion"]) == (core, True)
+    for more in ([], ["--env", "CarRacing-v3"]):
+        result = call(capsys, "evaluate", "whole", "--episodes", "1", *more)
+        assert len(result["scores"]) == 1
+
+
 def test_resume_extends_a_run_and_equals_the_longer_one(capsys: pytest.CaptureFixture[str]) -> None:
     # a schedule that runs over --steps would rightly differ between a short run and a long one
     steady = [*TINY, "--eval-every", "none", "--desired-kl-end", "none"]
