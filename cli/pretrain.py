@@ -11,6 +11,7 @@ __all__ = ["main"]
 
 TASKS = {
     "function": "a function y = f(x): the sine of an angle, a formula of yours, or a CSV file",
+    "sequence": "the next value of a series, by networks with and without memory",
     "classify": "pictures into classes: handwritten digits, an .npz, or a folder of pictures",
     "imitate": "to drive as a teacher does, from the state or from pictures (DAgger)",
 }

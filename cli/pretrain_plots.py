@@ -116,6 +116,7 @@ def draw_series(file: Path, picture: SeriesPicture) -> None:
     _dress(above, picture.title, "", "value, told one step before")
     _dress(below, "", "step", "absolute error")
     for axes in (above, below):
+        axes.margins(y=0.18)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=4, loc="upper left")
     _write(figure, file)
 

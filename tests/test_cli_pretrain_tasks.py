@@ -136,6 +136,39 @@ def test_pictures_in_folders_are_classified(tmp_path: Path, capsys: pytest.Captu
     assert set(logged(run)[-1]) - {"seq", "step", "frames", "seconds"} <= set(METRICS)
 
 
+def test_networks_are_compared_on_a_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series = tmp_path / "series.csv"
+    series.write_text("time,tide\n" + "".join(f"{k},{np.sin(k / 3)}\n" for k in range(500)))
+    run = tmp_path / "run"
+    names = ("mlp", "gru", "lstm", "transformer")
+    argv = ["pretrain", "sequence", "--csv", str(series), *QUICK, "--piece", "8", "--core-size", "8", "--json"]
+    assert main([*argv, "--models", ",".join(names), "--name", str(run)]) == 0
+    captured = capsys.readouterr()
+    result = last_json(captured.out)
+    assert set(result) >= KEYS and set(result["errors"]) == set(names)
+    assert result["score"] == min(result["errors"].values())
+    assert is_png(run / "sequence.png") and is_png(run / "curve.png")
+    assert set(logged(run)[-1]) - {"seq", "step", "frames", "seconds"} <= set(METRICS)
+    assert {f"loss/validation_{name}" for name in names} <= set(logged(run)[-1])
+    assert "last value" in captured.err and "of mlp" in captured.err
+    weights = load_model(choose_checkpoint(run / "checkpoints").path)
+    assert {name.partition(".")[0] for name in weights} == set(names)
+    # a network is the same whichever others are trained beside it
+    assert main([*argv, "--models", "gru", "--name", str(tmp_path / "alone")]) == 0
+    alone = load_model(choose_checkpoint(tmp_path / "alone" / "checkpoints").path)
+    assert all((weights[name] == alone[name]).all() for name in alone)
+
+
+@pytest.mark.slow
+@pytest.mark.learning
+def test_memory_halves_the_error_of_a_network_that_sees_a_single_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", "sequence", "--name", str(tmp_path / "run"), "--device", "cpu", "--json"]) == 0
+    errors = last_json(capsys.readouterr().out)["errors"]
+    assert errors["gru"] <= errors["mlp"] / 2 and errors["transformer"] <= errors["mlp"] / 2
+
+
 def test_without_scikit_learn_the_line_that_installs_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +221,17 @@ TABLES = {
         (["function", "--val-share", "1"], "--val-share"),
         (["function", "--steps", "0"], "--steps"),
         (["functoin"], "did you mean function"),
+        (["sequence", "--csv", "text.csv"], "line 3, column y holds no number"),
+        (["sequence", "--csv", "nan.csv"], "line 3, column y is not finite"),
+        (["sequence", "--csv", "flat.csv"], "the column y never changes"),
+        (["sequence", "--csv", "flat.csv", "--column", "z"], "no such column; got z; allowed x, y"),
+        (["sequence", "--length", "100"], "the series is too short for its parts; got 100 values"),
+        (["sequence", "--models", "mlp,rnn"], "--models: one or more of mlp, gru, lstm, transformer"),
+        (["sequence", "--periods", "5,0"], "--periods: one period or more, each above 0"),
+        (["sequence", "--core-size", "10"], "core_heads=4 must divide core_size=10"),
+        (["sequence", "--models", "gru", "--window", "4"], "--window is of no use without mlp"),
+        (["sequence", "--models", "gru", "--core-heads", "2"], "--core-heads is of no use without transformer"),
+        (["sequence", "--column", "y"], "--column is of no use without --csv"),
         (["classify", "--data", "lonely.npz"], "the class 5 has one sample"),
         (["classify", "--data", "small.npz", "--channels", "4,4,4"], "picture 4x4 is too small for 3 convolutions"),
         (["classify", "--data", "text.csv"], "is no set of pictures"),
@@ -211,7 +255,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert sorted(os.listdir()) == sorted([*TABLES, "small.npz", "lonely.npz"])
 
 
-@pytest.mark.parametrize("task", ["function", "classify"])
+@pytest.mark.parametrize("task", ["function", "sequence", "classify"])
 def test_help_imports_nothing_slow(task: str) -> None:
     code = (
         "import sys\nfrom drivetrain.main import main\n"
@@ -228,4 +272,4 @@ def test_the_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pretrain", "--help"])
     out = capsys.readouterr().out
-    assert all(f"  {task} " in out for task in ("function", "classify", "imitate"))
+    assert all(f"  {task} " in out for task in ("function", "sequence", "classify", "imitate"))

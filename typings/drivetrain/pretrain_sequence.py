@@ -1,0 +1,1 @@
+../../cli/pretrain_sequence.py
