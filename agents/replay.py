@@ -23,6 +23,8 @@ from .priorities import SumTree
 from .targets import n_step
 
 EXIT_MEMORY = 8
+HEADROOM = 0.9
+"""of what is free, that a suggested size fills: a training needs more than its replay"""
 TRIES = 8
 """rows looked at for each that is drawn: nearly all are transitions"""
 SMALLEST_ERROR = 1e-6
@@ -282,14 +284,14 @@ def check_replay(observations: Box, channels: int | None, cfg: DQNConfig, free: 
         free: bytes of memory on the device; None = unknown.
 
     Raises:
-        UserError: more is needed than is free (code 8); names the size that fits.
+        UserError: more is needed than is free (code 8); names a size that fits and leaves some memory.
     """
     if cfg.buffer == "none" or free is None:
         return
     needed = replay_bytes(observations, channels, cfg.buffer_size, cfg.buffer == "prioritized")
     if needed <= free:
         return
-    fits = int(free * (cfg.buffer_size / needed))
+    fits = int(HEADROOM * free * (cfg.buffer_size / needed))
     raise UserError(
         f"out of memory: a replay of {cfg.buffer_size:,} transitions needs {needed / 2**30:.1f} GiB",
         got=f"{free / 2**30:.1f} GiB free",

@@ -23,6 +23,9 @@ TRACK = 110_000  # bytes of a track on the device, look-up tables included
 CAR = 470  # bytes of a car's state, its memory of visited tiles included
 SAMPLE = 60  # bytes of a sample beside its observations: actions, rewards, flags, advantage, return
 
+HEADROOM = 0.9  # of what is free, that a suggestion may fill
+COUNTED = {"num_envs": "environments", "num_steps": "steps of each", "num_tracks": "tracks"}
+
 
 def needed_memory(config: Mapping[str, Any], observations: Box) -> int:
     """Bytes that training with these settings holds at once, a lower bound.
@@ -61,22 +64,38 @@ def check_memory(config: Mapping[str, Any], observations: Box, device: str) -> N
     """Refuse what cannot fit.
 
     Raises:
-        UserError: more is needed than is free (code 8); names the largest number of cars that fits.
+        UserError: more is needed than is free (code 8); names the option that takes most, and how far it may go.
     """
     needed, free = needed_memory(config, observations), free_memory(device)
     if free is None or needed <= free:
         return
-    one = needed_memory({**config, "num_envs": config["num_minibatches"]}, observations)
-    per_car = (needed - one) / max(1, config["num_envs"] - config["num_minibatches"])
-    most = int((free - one) / per_car) if per_car > 0 else 0
-    fix = "lower --num-tracks or --hidden" if most < config["num_minibatches"] else "lower --num-envs or --num-steps"
+    least = _least(config)
+    without = {name: needed_memory({**config, name: value}, observations) for name, value in least.items()}
+    name = min(without, key=lambda name: without[name])
+    allowed = None
+    if name in COUNTED and without[name] < HEADROOM * free:  # the need grows with it in a straight line
+        per_one = (needed - without[name]) / (config[name] - least[name])
+        most = least[name] + int((HEADROOM * free - without[name]) / per_one)
+        allowed = f"up to about {_rounded(most):,} {COUNTED[name]}"
     raise UserError(
         f"out of memory: this training needs more than {needed / 2**30:.1f} GiB",
-        got=f"{free / 2**30:.1f} GiB free, num_envs {config['num_envs']}",
-        allowed=f"up to about {most:,} cars" if most >= config["num_minibatches"] else None,
-        fix=fix,
+        got=f"{free / 2**30:.1f} GiB free, {name} {config[name]}",
+        allowed=allowed,
+        fix=f"lower --{name.replace('_', '-')}",
         code=EXIT_MEMORY,
     )
+
+
+def _least(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What takes memory and can be lowered, and how far down."""
+    least = {"num_envs": config["num_minibatches"], "num_steps": 1, "hidden": (1,) * len(config["hidden"])}
+    return least | ({"num_tracks": 1} if "num_tracks" in config else {})
+
+
+def _rounded(count: int) -> int:
+    """The two leading digits: more would pretend that the estimate is exact."""
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return count // unit * unit
 
 
 def _meminfo() -> int | None:
