@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
@@ -32,6 +33,8 @@ DISTRIBUTIONS = {
     "pygame": "pygame-ce",
 }
 """what pip calls a module that is called otherwise in Python"""
+REFUSALS = (ValueError, AssertionError, gymnasium.error.Error)
+"""what gymnasium.make, and constructors, raise at a value that they do not take"""
 MODULE_OF_USER = "for one of your own import its module (on the command line --import MODULE)"
 
 
@@ -108,13 +111,19 @@ def time_limit(task: GymTask) -> int | None:
     return min(limits, default=None)
 
 
-def not_made(env: str, error: BaseException) -> UserError:
-    """What to tell where an environment could not be made: what is missing, or what it said."""
+def not_made(env: str, error: BaseException, args: Mapping[str, Any] | None = None) -> UserError:
+    """What to tell where an environment could not be made: what is missing, or what it said.
+
+    Args:
+        env: its id.
+        error: what making it raised.
+        args: the user's arguments for gymnasium.make: where there are any, a value it refuses is one of them.
+    """
     got = said(error)
     line = _install_line(error)
     if line is not None:
         return UserError(f"the environment {env} needs a package that is not installed", got=got, fix=line)
-    if isinstance(error, TypeError):
+    if isinstance(error, TypeError) or (args and isinstance(error, REFUSALS)):
         return UserError(f"the environment {env} cannot be made", got=got, fix="check --env-args")
     return UserError(f"the environment {env} cannot be made", got=got, code=5)
 

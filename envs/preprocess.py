@@ -58,7 +58,7 @@ class LaneMaker:
             if self.task.atari:
                 return _atari(env, self.task, self.training)
         except Exception as error:
-            raise not_made(self.task.env, error) from error
+            raise not_made(self.task.env, error, self.task.env_args) from error
         return SkipFrames(FrameCounter(env), self.task.frame_skip) if self.task.frame_skip > 1 else env
 
 

@@ -102,6 +102,22 @@ def test_arguments_that_an_environment_does_not_take_are_named() -> None:
         assert caught.value.fix == "check --env-args"
 
 
+@pytest.mark.parametrize("value", [-5, "abc", 0])
+def test_a_value_that_gymnasium_does_not_take_is_bad_input(value: object) -> None:
+    for kind in ("native", "sync", "auto"):
+        with pytest.raises(UserError) as caught:
+            GymBatch(GymTask("CartPole-v1", {"max_episode_steps": value}, vectorization=kind), 2, 0)
+        assert caught.value.code == 2, kind
+    with pytest.raises(UserError, match="check --env-args") as caught:
+        spaces_of(GymTask("CartPole-v1", {"max_episode_steps": value}))
+    assert caught.value.code == 2
+
+
+def test_a_refusal_without_arguments_is_a_failure_of_the_environment() -> None:
+    for error in (ValueError("x"), AssertionError("x")):
+        assert [not_made("X-v0", error, args).code for args in (None, {}, {"a": 1})] == [5, 5, 2]
+
+
 def test_an_environment_that_breaks_while_it_is_made_is_an_environment_failure() -> None:
     assert not_made("X-v0", RuntimeError("no\nroad")).code == 5
     assert str(not_made("X-v0", RuntimeError("no\nroad"))) == (
