@@ -123,12 +123,14 @@ def load_weights(policy: AnyPolicy, checkpoint: Path) -> None:
     Raises:
         UserError: damaged checkpoint (3), or weights of another shape (2).
     """
-    try:
-        policy.load_state_dict(load_model(checkpoint))
-    except RuntimeError as error:
-        why = str(error).splitlines()[-1].strip()
-        what = f"the network of {checkpoint} has another shape"
-        raise UserError(what, got=why, fix="use the options of that run") from None
+    found, here = load_model(checkpoint), policy.state_dict()
+    for name in [*here, *found]:
+        stored, asked = (tuple(tensors[name].shape) if name in tensors else "absent" for tensors in (found, here))
+        if stored != asked:
+            what = f"the network of {checkpoint} is not the one that config.json describes"
+            fix = "restore config.json from a copy"
+            raise UserError(what, got=f"{name} {stored}", allowed=str(asked), fix=fix)
+    policy.load_state_dict(found)
 
 
 def pick_device(name: str) -> str:

@@ -11,6 +11,7 @@ from drivetrain.agents.config import ORIGINAL, TASK, task_in
 from drivetrain.envs.errors import UserError
 from drivetrain.rundir import find_run, read_run_config, run_name
 from drivetrain.scenes import RACING
+from drivetrain.tasks import check_recorded
 
 if TYPE_CHECKING:
     from drivetrain.agents.evaluate import Actor
@@ -68,6 +69,7 @@ def find_driver(
     path = find_run(who)
     config = read_run_config(path)
     env = str(config.get("env", RACING))
+    check_recorded(env)
     drives = env in (RACING, ORIGINAL)
     task = task_in(config) if drives else TASK
     for name, asked in (("actions", actions), ("frame_skip", frame_skip)):

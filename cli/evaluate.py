@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,7 +38,12 @@ class EvaluateOptions(Options):
     actions: Literal["continuous", "pedals", "discrete", "macro"] | None = Field(
         None, description="for expert and random: their action set; none = continuous"
     )
-    frame_skip: int | None = Field(None, ge=1, le=100, description="for expert and random: frames per action; none = 1")
+    frame_skip: int | None = Field(
+        None, ge=1, le=100, description="for expert and random: frames an action is held for; none = 1"
+    )
+    env_args: dict[str, Any] = Field(
+        {}, description="for random on a Gymnasium id: keyword arguments for gymnasium.make: a=1,b=text, or JSON"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
     csv: str | None = Field(None, description="file to write the episodes to: seed, score, frames")
 
@@ -56,10 +62,13 @@ def main(argv: list[str]) -> Result:
     options = parsed.options
     asked = environment(options.env) if options.env is not None else None
     driver = find_driver(parsed.words[0], options.checkpoint, options.actions, options.frame_skip)
+    env = asked or driver.env
+    _check_use(options, driver, env)
+    if driver.key in SCRIPTED and env not in CARS:
+        driver = replace(driver, record={"env_args": options.env_args, "frame_skip": options.frame_skip or 1})
     target = Path(options.csv) if options.csv is not None else None
     if target is not None:
         _check_writable(target)
-    env = asked or driver.env
     _check_fit(driver, env)
     scores = play(driver, env, range(options.seed, options.seed + options.episodes), options.device)
     if target is not None:
@@ -102,8 +111,19 @@ def _play_elsewhere(driver: Driver, env: str, seeds: range, device: str) -> Scor
     place = choose_device(device)
     set_threads(None)
     if driver.key in SCRIPTED:
-        return play(env, {}, RandomActor(spaces_of(env, {})[1], place, seeds[0]), seeds, place)
+        actor = RandomActor(spaces_of(env, driver.record)[1], place, seeds[0])
+        return play(env, driver.record, actor, seeds, place)
     return play(env, driver.record, load_policy_of(Path(driver.key), place), seeds, place)
+
+
+def _check_use(options: EvaluateOptions, driver: Driver, env: str) -> None:
+    """Refuse options given in vain."""
+    if options.actions is not None and env not in CARS:
+        raise UserError(f"--actions is of no use with {env}: it has actions of its own", fix="leave it out")
+    if options.env_args and env in CARS:
+        raise UserError(f"--env-args is of no use with {env}", fix="leave it out")
+    if options.env_args and driver.key not in SCRIPTED:
+        raise UserError(f"the run {driver.name} has env_args of its own", fix="leave --env-args out")
 
 
 def _check_fit(driver: Driver, env: str) -> None:

@@ -24,7 +24,7 @@ CAR = 470  # bytes of a car's state, its memory of visited tiles included
 SAMPLE = 60  # bytes of a sample beside its observations: actions, rewards, flags, advantage, return
 
 HEADROOM = 0.9  # of what is free, that a suggestion may fill
-COUNTED = {"num_envs": "environments", "num_steps": "steps of each", "num_tracks": "tracks"}
+COUNTED = {"num_envs": "environments", "num_steps": "steps per environment", "num_tracks": "tracks"}
 
 
 def needed_memory(config: Mapping[str, Any], observations: Box) -> int:

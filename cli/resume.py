@@ -11,6 +11,7 @@ from drivetrain.options import Options, Spec, from_record, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
 from drivetrain.stopping import StopRequest
+from drivetrain.tasks import check_recorded
 from drivetrain.train import RunOptions, make_plan, part_of, task_words, train_spec, write_config
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     if record.get("algo") == "imitate":
         what = "what a teacher taught is not kept, so that such a run cannot be resumed"
         raise UserError(what, got=run.path, fix="go on from it with `drivetrain train ppo racing --init-from RUN`")
+    if "steps" not in record and asked.steps is None:  # Python trains as far as it is told to, and records no end
+        fix = "give --steps N, the length of the whole training"
+        raise UserError("this run was saved from Python, which records no length", got=run.path, fix=fix)
+    check_recorded(str(record.get("env")))
     algo, env = task_words([str(record.get("algo")), str(record.get("env"))])
     recorded = from_record(train_spec(algo, env), record, run.path / "config.json")
     options = _renewed(recorded, asked)

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from drivetrain.agents.config import ORIGINAL, RACING, RacingTraining
+from drivetrain.envs.errors import UserError
 from drivetrain.options import Options
 
-__all__ = ["GymOptions", "LaneOptions", "TaskOptions", "environment", "task_models"]
+__all__ = ["GymOptions", "LaneOptions", "TaskOptions", "check_recorded", "environment", "task_models"]
 
 ALIASES = {"racing": RACING, "drivetrain/Racing-v0": RACING}
 
@@ -79,6 +80,25 @@ def environment(word: str) -> str:
     from drivetrain.envs.gym_ids import check_env_id
 
     return word if word == ORIGINAL else check_env_id(word, ALIASES)
+
+
+def check_recorded(env: str) -> None:
+    """Refuses the environment of a run that nothing registers here.
+
+    Raises:
+        UserError: says how to bring it back, or which package is missing.
+    """
+    from drivetrain.envs.gym_ids import UNKNOWN, find_spec
+
+    if env in (RACING, ORIGINAL):
+        return
+    try:
+        find_spec(env)
+    except UserError as error:
+        if error.what != UNKNOWN:
+            raise
+        what = "the environment of this run is not known here"
+        raise UserError(what, got=env, fix="import the module that registers it: --import MODULE") from error
 
 
 def task_models(env: str) -> tuple[type[BaseModel], ...]:

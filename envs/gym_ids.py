@@ -35,6 +35,7 @@ DISTRIBUTIONS = {
 """what pip calls a module that is called otherwise in Python"""
 REFUSALS = (ValueError, AssertionError, gymnasium.error.Error)
 """what gymnasium.make, and constructors, raise at a value that they do not take"""
+UNKNOWN = "unknown environment"
 MODULE_OF_USER = "for one of your own import its module (on the command line --import MODULE)"
 
 
@@ -74,7 +75,7 @@ def find_spec(env: str, also: Iterable[str] = ()) -> EnvSpec:
         versions = sorted((name for name in known if name.rpartition("-v")[0] == family), key=_version)
         near = versions[-1] if versions else nearest(env, known)
         fix = f"did you mean {near}? If not, {MODULE_OF_USER}" if near else MODULE_OF_USER
-        raise UserError("unknown environment", got=env, fix=fix) from error
+        raise UserError(UNKNOWN, got=env, fix=fix) from error
 
 
 def reward_threshold(env: str) -> float | None:

@@ -33,7 +33,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, free: int, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_steps": 10**9}, ["num_steps 1000000000", "steps of each", "lower --num-steps"]),
+        ({"num_steps": 10**9}, ["num_steps 1000000000", "steps per environment", "lower --num-steps"]),
         ({"num_envs": 10**9}, ["num_envs 1000000000", "environments", "lower --num-envs"]),
         ({"num_envs": 10**9, "num_tracks": 500}, ["num_envs 1000000000", "environments", "lower --num-envs"]),
         ({"num_tracks": 10**9}, ["num_tracks 1000000000", "tracks", "lower --num-tracks"]),
