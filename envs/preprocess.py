@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,8 @@ from .errors import UserError
 from .guard import EXIT_ENVIRONMENT, FrameCounter, Guard, Hanging, Watch
 from .gym_ids import find_spec, not_made
 from .gym_task import ATARI_SIDE, GymTask
+
+EXIT_ORPHAN = 1  # nobody is left to read it
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,13 @@ class LaneMaker:
         return Guard(self._prepared(), self.task.skip, self.watch)
 
     def in_worker(self) -> Guard:
-        """The same in a process of its own, whose parent alone decides what an interrupt means, whoever was sent it."""
-        if multiprocessing.parent_process() is not None:  # AsyncVectorEnv makes one in the parent, too
+        """The same in a process of its own, which ends with its parent, even in the middle of a step.
+
+        The parent alone decides what an interrupt means, whoever was sent it.
+        """
+        parent = multiprocessing.parent_process()
+        if parent is not None:  # AsyncVectorEnv makes one in the parent, too
+            threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return self()
@@ -121,6 +131,12 @@ class LifeLoss(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _count(self) -> int:
         base: Any = self.env.unwrapped
         return int(base.ale.lives())
+
+
+def _end_with(sentinel: int) -> None:
+    """Ends this process as soon as the one behind the sentinel is gone, however it went."""
+    multiprocessing.connection.wait([sentinel])
+    os._exit(EXIT_ORPHAN)
 
 
 def _make(spec: EnvSpec, task: GymTask) -> gymnasium.Env[Any, Any]:

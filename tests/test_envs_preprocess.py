@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -168,3 +173,60 @@ def test_a_lane_is_made_from_the_registrys_record_alone() -> None:
         assert LaneMaker(spec, GymTask("Probe-v0"), training=True)().observation_space == Probe.observation_space
     finally:
         gymnasium.registry["Probe-v0"] = spec
+
+
+SLEEPER = """
+import os, pathlib, time
+import gymnasium
+from gymnasium.spaces import Discrete
+
+class Sleeper(gymnasium.Env):
+    observation_space = action_space = Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        pathlib.Path(f"asleep_{os.getpid()}").touch()
+        time.sleep(90)
+
+if __name__ == "__main__":
+    from drivetrain.envs.gym_task import GymTask
+    from drivetrain.envs.lanes import Lanes
+
+    gymnasium.register("Sleeper-v0", "sleeper:Sleeper")
+    lanes = Lanes(GymTask("Sleeper-v0", vectorization="async"), 2)
+    lanes.reset([0, 1])
+    lanes.step([0, 0])
+"""
+
+
+def test_workers_end_with_a_killed_parent_in_the_middle_of_a_step(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER, encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, "sleeper.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": "."})
+    try:
+        found = wait_for(
+            lambda: [int(path.name[7:]) for path in tmp_path.glob("asleep_*")], lambda pids: len(pids) == 2
+        )
+    finally:
+        parent.kill()
+        parent.wait()
+    awake = wait_for(lambda: [pid for pid in found if alive(pid)], lambda pids: not pids)
+    for pid in awake:
+        os.kill(pid, signal.SIGKILL)
+    assert (len(found), awake) == (2, [])
+
+
+def wait_for(look: Callable[[], list[int]], enough: Callable[[list[int]], bool]) -> list[int]:
+    """What is seen as soon as it is enough, or after half a minute."""
+    deadline = time.monotonic() + 30
+    while not enough(look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return look()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
