@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FunctionPicture", "SeriesPicture", "draw_confusion", "draw_function", "draw_losses", "draw_series"]
+__all__ = [
+    "FunctionPicture",
+    "SeriesPicture",
+    "draw_confusion",
+    "draw_function",
+    "draw_losses",
+    "draw_series",
+    "dress",
+    "new_figure",
+    "write_png",
+]
 
 Numbers = NDArray[np.float64]
 COLOURS = ("#2563eb", "#d97706", "#059669", "#9333ea")
@@ -53,7 +63,7 @@ class SeriesPicture:
 def draw_losses(run: Path, names: Sequence[str]) -> None:
     """curve.png: training and validation loss of every model over the updates, from metrics.jsonl."""
     records = read_metrics(run / "metrics.jsonl")
-    figure = _figure(8.0, 4.5)
+    figure = new_figure(8.0, 4.5)
     axes = figure.add_subplot()
     positive = True
     for k, name in enumerate(names):
@@ -69,14 +79,14 @@ def draw_losses(run: Path, names: Sequence[str]) -> None:
             words = f"{label}{'training' if part == 'train' else part}"
             axes.plot(steps, losses, style, color=colour, linewidth=1.6, label=words)
     axes.set_yscale("log" if positive else "linear")
-    _dress(axes, run.name, "updates", "loss")
+    dress(axes, run.name, "updates", "loss")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
-    _write(figure, run / "curve.png")
+    write_png(figure, run / "curve.png")
 
 
 def draw_function(file: Path, picture: FunctionPicture) -> None:
     """Samples, the true function, the learned one, and how it fails outside the range it saw, which is shaded."""
-    figure = _figure(8.0, 4.5)
+    figure = new_figure(8.0, 4.5)
     axes = figure.add_subplot()
     low, high = picture.seen
     for begin, end in ((picture.x[0], low), (high, picture.x[-1])):
@@ -98,14 +108,14 @@ def draw_function(file: Path, picture: FunctionPicture) -> None:
     margin = 0.5 * (picture.samples[1].max() - picture.samples[1].min()) or 1.0
     axes.set_ylim(max(bottom, picture.samples[1].min() - 2 * margin), min(top, picture.samples[1].max() + 2 * margin))
     axes.margins(y=0.05)
-    _dress(axes, picture.title, "x", "y")
+    dress(axes, picture.title, "x", "y")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=2)
-    _write(figure, file)
+    write_png(figure, file)
 
 
 def draw_series(file: Path, picture: SeriesPicture) -> None:
     """Values and one-step predictions above, errors below."""
-    figure = _figure(9.0, 5.5)
+    figure = new_figure(9.0, 5.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     above.plot(picture.steps, picture.true, color=INK, linewidth=1.4, label="series")
     for k, (name, said) in enumerate(picture.said.items()):
@@ -113,18 +123,18 @@ def draw_series(file: Path, picture: SeriesPicture) -> None:
         above.plot(picture.steps, said, "--", color=colour, linewidth=1.3, label=f"{name}")
         label = f"{name}, mean {picture.errors[name]:.3g}"
         below.plot(picture.steps, np.abs(said - picture.true), color=colour, linewidth=1.1, label=label)
-    _dress(above, picture.title, "", "value, told one step before")
-    _dress(below, "", "step", "absolute error")
+    dress(above, picture.title, "", "value, told one step before")
+    dress(below, "", "step", "absolute error")
     for axes in (above, below):
         axes.margins(y=0.18)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=4, loc="upper left")
-    _write(figure, file)
+    write_png(figure, file)
 
 
 def draw_confusion(file: Path, title: str, counts: NDArray[np.int64], classes: Sequence[str]) -> None:
     """How often each class [rows] was taken for each [columns]; shares of a row are drawn, counts written."""
     side = min(9.0, 2.5 + 0.45 * len(classes))
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.add_subplot()
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -140,17 +150,19 @@ def draw_confusion(file: Path, title: str, counts: NDArray[np.int64], classes: S
             colour = "white" if shares[row, column] > 0.6 else INK
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=7)
     axes.tick_params(colors=MUTED, length=0)
-    _write(figure, file)
+    write_png(figure, file)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, dpi: int = 110) -> Figure:
+    """An empty picture, width and height in inches."""
     # the object-oriented interface: pyplot would look for a display and keep global state
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
-def _dress(axes: Axes, title: str, x: str, y: str) -> None:
+def dress(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title, words on the axes, and a quiet grid."""
     axes.set_title(title, loc="left", color=INK, fontsize=10)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -163,7 +175,8 @@ def _dress(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_color(GRID)
 
 
-def _write(figure: Any, file: Path) -> None:
+def write_png(figure: Figure, file: Path) -> None:
+    """The picture as a file, in one piece: a reader sees the old or the new one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     temporary = file.with_name(f".{file.name}.{os.getpid()}.png")
