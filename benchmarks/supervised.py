@@ -1,4 +1,4 @@
-"""`drivetrain pretrain function`, `classify` and `sequence` at their defaults, seed after seed, each in its own process.
+"""`drivetrain pretrain function`, `classify` and `sequence` as they come, seed after seed, each in a process of its own.
 
 Seconds are of processor time (the process and the one that mirrors it) and of wall clock, start-up included.
 """
@@ -38,7 +38,7 @@ def spread(values: list[float], form: str) -> str:
 
 
 def row(task: str, runs: list[dict[str, Any]], more: list[str]) -> None:
-    seconds = f"{spread([r['cpu_s'] for r in runs], '.1f')} s of processor time, {spread([r['wall_s'] for r in runs], '.1f')} s"
+    cpu, wall = (spread([r[name] for r in runs], ".1f") for name in ("cpu_s", "wall_s"))
     scores = [r["score"] for r in runs]
     if task == "function":
         result = f"mean absolute error {spread(scores, '.1e')}"
@@ -52,7 +52,7 @@ def row(task: str, runs: list[dict[str, Any]], more: list[str]) -> None:
             shares = [max(r["errors"][name] for name in names if name != "mlp") / r["errors"]["mlp"] for r in runs]
             result += f"; the worse of those with memory has {max(shares):.2f} of the mlp's at most"
     what = " ".join(["`pretrain", task, *more]) + f"`, {len(runs)} seeds"
-    publish({"task": task, "runs": runs}, what, f"{result}; {seconds} of wall clock")
+    publish({"task": task, "runs": runs}, what, f"{result}; {cpu} s of processor time, {wall} s of wall clock")
 
 
 def main() -> None:
