@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from drivetrain.envs.adapt import GymBatch, GymTask, play_episodes, reward_threshold, spaces_of, time_limit
 from drivetrain.envs.errors import UserError
@@ -76,6 +77,29 @@ def test_the_page_s_error_line_is_what_a_failing_environment_says(ferry: Any, mo
     assert str(caught.value) == line.replace("lane 3", "lane 0").replace("003,", "000,").replace(
         "episode 7, step 12", "episode 1, step 1"
     )
+
+
+class Fleet(SyncVectorEnv):
+    """A batched class that keeps no time: never over, whatever it is told."""
+
+    def __init__(self, num_envs: int, **given: Any) -> None:
+        from ferry import Ferry
+
+        self.given = given
+        super().__init__([Ferry] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def test_a_batched_class_is_told_the_time_limit_and_has_to_keep_it_itself(ferry: Any) -> None:
+    assert "it is given `max_episode_steps` as a keyword argument" in PAGE
+    del gymnasium.registry["Ferry-v0"]
+    gymnasium.register("Ferry-v0", ferry.Ferry, vector_entry_point=Fleet, max_episode_steps=100)
+    for kind, cut in (("auto", 0), ("sync", 2)):
+        batch = GymBatch(GymTask("Ferry-v0", vectorization=kind), 2, 0)
+        batch.reset()
+        away = torch.full((2, 1), 1.0)  # straight up the river for ever
+        assert sum(int(batch.step(away).truncated.sum()) for _ in range(150)) == cut
+    fleet = gymnasium.make_vec("Ferry-v0", 1, vectorization_mode="vector_entry_point")
+    assert fleet.given["max_episode_steps"] == 100  # type: ignore[attr-defined]
 
 
 def test_every_option_on_the_page_exists() -> None:
