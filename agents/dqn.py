@@ -26,13 +26,14 @@ from .targets import (
     importance_weights,
     ladder,
     lambda_returns,
+    margin_loss,
     munchausen_bonus,
     pick,
     quantile_huber,
     soft_values,
 )
 
-ENV, OPTIMIZER, REPLAY, TARGET = "env.", "optimizer.", "replay.", "target."
+ANCHOR, ENV, OPTIMIZER, REPLAY, TARGET = "anchor.", "env.", "optimizer.", "replay.", "target."
 """prefixes of tensors in checkpoints"""
 
 
@@ -118,6 +119,8 @@ class DQNLearner:
         self.target_weights, self.weights = ([p.data for p in x.parameters()] for x in (self.target, self.policy.net))
         self.optimizer = Adam(self.policy.parameters(), cfg.adam_eps)
         self.steps, self.frames, self.updates, self.gradient_steps = 0, 0, 0, 0
+        self.anchor: QNet | None = None
+        self.first_rate, self.first_eps = cfg.learning_rate, cfg.eps_start
         self.owed = 0.0  # transitions that are still to be replayed
         self.stats = EpisodeStats()
         self.obs = env.reset()
@@ -134,26 +137,34 @@ class DQNLearner:
         depth = 1 if self.env.channels is None else self.obs.shape[-1] // self.env.channels
         return Replay(self.obs, rows + depth, self.env.channels, cfg.buffer == "prioritized")
 
+    def begin_from_here(self, cloned: bool) -> None:
+        """What the policy does now was learned before, and is not to be lost, however it was learned."""
+        del cloned
+        cfg = self.cfg
+        self.anchor = copy.deepcopy(self.policy.net).requires_grad_(False) if cfg.anchor_coef else None
+        self.first_rate = cfg.init_learning_rate or cfg.learning_rate
+        self.first_eps = cfg.eps_start if cfg.init_eps is None else cfg.init_eps
+
     def update_once(self) -> dict[str, float]:
         """One round: T·B steps, and the learning they call for. Returns its metrics."""
         cfg, share = self.cfg, self.steps / self.total_steps
         self.env.schedule(share)
-        epsilon = linear(cfg.eps_start, self.steps, int(cfg.eps_fraction * self.total_steps), cfg.eps_end)
+        epsilon = linear(self.first_eps, self.steps, int(cfg.eps_fraction * self.total_steps), cfg.eps_end)
         lanes = ladder(epsilon, self.env.num_envs, cfg.eps_ladder, self.env.device)
         steps, self.obs = play(self.env, self.policy, self.obs, lanes, cfg.num_steps, self.generator)
         places, count = self.replay.add(steps), steps.num_samples
         self.stored += count
-        rate = (
-            cfg.learning_rate
-            if cfg.lr_schedule == "constant"
-            else linear(cfg.learning_rate, self.steps, self.total_steps)
-        )
+        fixed = cfg.lr_schedule == "constant"
+        rate = self.first_rate if fixed else linear(self.first_rate, self.steps, self.total_steps)
         parts = self._newest(steps, places, rate) if cfg.buffer == "none" else self._replay(count, rate)
         # Only now, so that actions were taken and judged through the same normaliser.
-        self.policy.obs_norm.update(steps.obs.flatten(0, 1) if steps.valid is None else steps.obs[steps.valid])
+        if self.anchor is None:  # it looks through the same normaliser
+            self.policy.obs_norm.update(steps.obs.flatten(0, 1) if steps.valid is None else steps.obs[steps.valid])
         self.steps += count
         self.frames += int(steps.frames.sum())
         self.updates += 1
+        if self._pull() == 0:
+            self.anchor = None
         self.stats.add(cast(Rollout, steps))
         found = {"diag/epsilon": epsilon, "diag/learning_rate": rate} | self._means(parts)
         return found | self.stats.metrics()
@@ -186,15 +197,28 @@ class DQNLearner:
         """One gradient step on standardised transitions of places [S], drawn with probability [S]."""
         cfg, generator = self.cfg, self.generator
         target = q_target(self.policy.net, self.target, batch, cfg, generator)
-        predicted = pick(self.policy.net(batch.obs, generator), batch.action)
+        values = self.policy.net(batch.obs, generator)
+        predicted = pick(values, batch.action)
         error = q_loss(predicted, target, cfg)
         if probability is not None:
             beta = linear(cfg.priority_beta, self.steps, self.total_steps, cfg.priority_beta_end)
             error = error * importance_weights(probability, beta).to(error.dtype)
             self.replay.judge(places, (target - predicted.detach()).mean(1), cfg.priority_alpha)
-        found = self._descend(error.mean(), predicted, target, rate)
+        found = self._descend(error.mean() + self._hold(batch.obs, values), predicted, target, rate)
         self._update_target()
         return found
+
+    def _pull(self) -> float:
+        """Weight of the anchor now."""
+        return linear(self.cfg.anchor_coef, self.steps, int(self.cfg.anchor_until * self.total_steps))
+
+    def _hold(self, obs: Tensor, values: Tensor) -> Tensor:
+        """Weighted loss of not choosing, by values [S, A, N], what the anchor chooses in standardised obs [S, …]."""
+        if self.anchor is None:
+            return values.new_zeros(())
+        with torch.no_grad():
+            wanted = self.anchor(obs).mean(-1).argmax(-1)
+        return self._pull() * margin_loss(values.mean(-1), wanted, self.cfg.anchor_margin).mean()
 
     def _newest(self, steps: Steps, places: Tensor, rate: float) -> list[Tensor]:
         """Epochs of minibatches on the λ-returns of the newest steps."""
@@ -212,8 +236,10 @@ class DQNLearner:
             order = rows[torch.randperm(len(rows), generator=self.generator, device=flat.device)]
             for part in filter(len, order.tensor_split(cfg.num_minibatches)):
                 obs = policy.obs_norm(self.replay.see(flat[part]))
-                predicted, target = pick(policy.net(obs, self.generator), action[part]), return_[part, None]
-                found.append(self._descend(q_loss(predicted, target, cfg).mean(), predicted, target, rate))
+                values = policy.net(obs, self.generator)
+                predicted, target = pick(values, action[part]), return_[part, None]
+                loss = q_loss(predicted, target, cfg).mean() + self._hold(obs, values)
+                found.append(self._descend(loss, predicted, target, rate))
         return found
 
     def _descend(self, loss: Tensor, predicted: Tensor, target: Tensor, rate: float) -> Tensor:
@@ -256,10 +282,12 @@ class DQNLearner:
         tensors = {ENV + name: value for name, value in self.env.state_tensors().items()}
         tensors |= {OPTIMIZER + name: value for name, value in self.optimizer.state_tensors().items()}
         tensors |= {TARGET + name: value for name, value in self.target.state_dict().items()}
+        if self.anchor is not None:
+            tensors |= {ANCHOR + name: value for name, value in self.anchor.state_dict().items()}
         if self.cfg.checkpoint_replay:
             tensors |= {REPLAY + name: value for name, value in self.replay.state_tensors().items()}
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
-        names = ("steps", "frames", "updates", "gradient_steps", "owed", "stored")
+        names = ("steps", "frames", "updates", "gradient_steps", "owed", "stored", "first_rate", "first_eps")
         return tensors, {name: getattr(self, name) for name in names} | {"episodes": self.stats.episodes}
 
     def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -276,6 +304,12 @@ class DQNLearner:
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
         self.gradient_steps, self.owed = values["gradient_steps"], values["owed"]
+        self.first_rate = values.get("first_rate", self.first_rate)
+        self.first_eps = values.get("first_eps", self.first_eps)
+        self.anchor = None
+        if held := _below(tensors, ANCHOR):
+            self.anchor = copy.deepcopy(self.policy.net).requires_grad_(False)
+            self.anchor.load_state_dict(held)
         self.replay, self.stored = self._empty_replay(), 0
         if kept := _below(tensors, REPLAY):
             self.replay.load_state_tensors(kept)

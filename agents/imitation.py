@@ -2,7 +2,7 @@
 
 Reading order: `update_once` is one round. All cars drive on for some decisions, each by turns in the hands of teacher
 and student; every observation is kept with the teacher's action; then the student learns from samples of all that was
-kept. Shapes: T decisions, B cars, N samples, A numbers of an action, S of a situation.
+kept. Shapes: T decisions, B cars, N samples, A numbers of an answer, S of a situation.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..envs.errors import UserError
 from ..envs.expert import SEEABLE, SITUATION, Line, build_lines, situation
 from ..envs.sim import Outcome, Sim, SimConfig
 from ..policies.encoders import linear
-from ..policies.heads import BoundedHead
 from ..policies.policy import Policy
 from .adam import Adam
+from .answers import answers_of
 from .build import build, load_weights
 from .config import RACING
 from .imitation_config import EXPERT, ImitateConfig
 from .lessons import Lessons
 from .rollout import HISTORY
-from .supervised import cosine, mirrored, smooth_l1, update_average
-from .teachers import Teacher, check_actions, expert_teacher, from_controls, policy_teacher
+from .supervised import cosine, mirrored, update_average
+from .teachers import Teacher, expert_teacher, policy_teacher
 from .worlds import make_env, spaces_of
 
 if TYPE_CHECKING:
@@ -84,9 +84,6 @@ class ImitationLearner:
         cfg: settings.
         generator: the learner's own noise, on the environment's device.
         total_steps: decisions of the whole training, all cars together.
-
-    Raises:
-        UserError: actions that are choices.
     """
 
     def __init__(
@@ -99,25 +96,20 @@ class ImitationLearner:
         generator: torch.Generator,
         total_steps: int,
     ) -> None:
-        check_actions(env.config.actions)
-        assert isinstance(policy.head, BoundedHead), "actions by degrees have such a head"
         self.env, self.teacher, self.line, self.cfg, self.generator = env, teacher, line, cfg, generator
-        self.policy, self.head = policy.to(env.device), policy.head
+        self.policy = policy.to(env.device)
+        self.answers = answers_of(env.config.actions, policy.head, cfg, env.device)
         self.student = copy.deepcopy(self.policy)
         self.teller = teller(self.student, generator).to(env.device)  # says the situation; a help in training alone
         self.optimizer = Adam([*self.student.parameters(), *self.teller.parameters()], ADAM_EPS)
         self.rounds = -(-total_steps // (cfg.num_envs * cfg.num_steps))
         self.steps, self.frames, self.updates, self.rate = 0, 0, 0, 0.0
         self.episodes, self.table = 0, torch.zeros(0, 3)  # of the last HISTORY: return, frames, lap
-        steers = torch.arange(len(self.head.low), device=env.device) == 0
-        self.sign = torch.where(steers, -1.0, 1.0)
-        self.scale = torch.where(steers, cfg.steer_scale, 1.0)
-        self.weight = torch.where(steers, 1.0, cfg.pedal_coef)
         self.turned = torch.tensor([-1.0 if name in TURNED else 1.0 for name in SITUATION], device=env.device)
-        self.bursts = Bursts(env.num_envs, torch.where(steers, cfg.burst_steer, cfg.burst_pedal), cfg)
+        self.bursts = Bursts(env.num_envs, self.answers.noise, cfg)
         self.taught = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)  # cars in the teacher's hands
         self.obs = self._spread()
-        sizes = {"action": len(steers), "situation": len(SITUATION)}
+        sizes = {"action": len(self.answers.noise), "situation": len(SITUATION)}
         self.lessons = Lessons(self.obs, self.rounds * cfg.num_steps, env.channels, sizes)
 
     def update_once(self) -> dict[str, float]:
@@ -136,13 +128,14 @@ class ImitationLearner:
         obs, lap = self.env.reset(), LAP_FRAMES // self.env.config.frame_skip
         start = torch.randint(lap, (self.env.num_envs,), generator=self.generator, device=self.env.device)
         for step in range(lap):
-            self.env.step(self._advice())
+            advice = self._advice()
+            self.env.step(self.answers.action(advice, torch.zeros_like(advice)))
             obs = self.env.restart(start == step)
         return obs.clone()
 
     def _advice(self) -> Tensor:
         """[B, A], what the teacher would do."""
-        return from_controls(self.env.config.actions, self.teacher(self.env.tracks, self.env.state))
+        return self.answers.of(self.teacher(self.env.tracks, self.env.state))
 
     @torch.no_grad()
     def _drive(self, teacher_share: float) -> None:
@@ -153,10 +146,10 @@ class ImitationLearner:
             advice = self._advice()
             self.lessons.add(obs, {"action": advice, "situation": situation(self.line, env.state)})
             self._change_hands(teacher_share)
-            action = torch.where(self.taught[:, None], advice, self.policy.act(obs)) + self.bursts.draw(self.generator)
+            answer = torch.where(self.taught[:, None], advice, self.answers.of_action(self.policy.act(obs)))
             if env.channels is None:
                 seen.append(obs.clone())
-            outcome = env.step(torch.minimum(torch.maximum(action, self.head.low), self.head.high))
+            outcome = env.step(self.answers.action(answer, self.bursts.draw(self.generator)))
             self._count(outcome)
             lost = self._lost()
             done = outcome.done | lost
@@ -186,12 +179,10 @@ class ImitationLearner:
         if cfg.mirror and self.env.channels is not None:
             half = cfg.batch_size // 2
             obs[:half] = mirrored(obs[:half])
-            action[:half] *= self.sign
+            action[:half] = self.answers.mirrored(action[:half])
             stand[:half] *= self.turned
         features = self.student.actor(self.student.obs_norm(obs))
-        raw = self.student.head(features).mode()
-        does = self.head.to_env(raw)
-        action_loss = smooth_l1(does * self.scale, action * self.scale, self.weight, cfg.loss_beta)
+        action_loss = self.answers.loss(self.student.head, features, action)
         situation_loss = (self.teller(features) - stand).square().mean()
         loss = action_loss + cfg.aux_coef * situation_loss
         self.optimizer.zero_grad()
@@ -267,12 +258,11 @@ def build_imitation(
     if (len(spaces[0].shape or ()) == 3) == (cfg.encoder == "mlp"):
         fix = "take --encoder cnn or resnet for pictures, mlp for numbers"
         raise UserError(f"the encoder {cfg.encoder} does not read these observations", got=spaces[0].shape, fix=fix)
-    check_actions(str(settings["actions"]))
     env = make_env(RACING, {**settings, **cfg.model_dump()}, cfg.num_envs, seed, device)
     assert isinstance(env, Sim), "racing is the simulator"
     generator = torch.Generator(device).manual_seed(seed)
     policy = build("imitate", cfg, spaces, torch.Generator().manual_seed(seed ^ 0x5EED))
-    assert isinstance(policy, Policy), "actions by degrees have such a policy"
+    assert isinstance(policy, Policy), "students have such a policy"
     expert = replace(SEEABLE, **{name: getattr(cfg, name) for name in EXPERT})
     line = build_lines(env.tracks, expert)
     teacher = expert_teacher(line) if trained is None else policy_teacher(*trained)

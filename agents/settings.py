@@ -126,3 +126,8 @@ class DQNSettings(TaskSettings, PolicySettings, total=False):
     num_minibatches: int
     random_phase: bool
     checkpoint_replay: bool
+    anchor_coef: float
+    anchor_margin: float
+    anchor_until: float
+    init_eps: float | None
+    init_learning_rate: float | None

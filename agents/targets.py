@@ -37,6 +37,15 @@ def n_step(reward: Tensor, terminated: Tensor, truncated: Tensor, valid: Tensor,
     return NStep((reward * powers[:-1] * counts).sum(1), powers[length] * ~died, length)
 
 
+def margin_loss(q: Tensor, wanted: Tensor, margin: float) -> Tensor:
+    """[S] max_a (q(a) + margin·[a ≠ wanted]) − q(wanted): 0 where an action is ahead of all others by the margin.
+
+    The large-margin loss of Hester et al. 2018 (eq. 1), of values q [S, A] and actions wanted [S] int64.
+    """
+    ahead = torch.full_like(q, margin).scatter(1, wanted[:, None], 0.0)
+    return (q + ahead).max(1).values - q.gather(1, wanted[:, None])[:, 0]
+
+
 def pick(values: Tensor, action: Tensor) -> Tensor:
     """[S, N] values [S, A, N] of the actions [S] int64."""
     return values[torch.arange(len(values), device=values.device), action]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..envs import lidar
-from ..envs.actions import to_controls
+from ..envs.actions import action_space, to_controls
 from ..envs.errors import UserError
 from ..envs.expert import Line, act
 from ..envs.observe import observe
@@ -80,3 +80,15 @@ def from_controls(actions: str, controls: Tensor) -> Tensor:
     if actions == "continuous":
         return controls
     return torch.stack((controls[:, 0], controls[:, 1] - controls[:, 2]), 1)
+
+
+def nearest(actions: str, controls: Tensor) -> Tensor:
+    """[B] int64: of the set "discrete" or "macro", the actions that come nearest to what controls [B, 3] do.
+
+    The distance is Euclidean in steering, twice, and gas minus brake. Of macro, which holds every combination, steering
+    and pedals are each the nearest.
+    """
+    count = int(action_space(actions).n)  # type: ignore[union-attr]
+    table = to_controls(actions, torch.arange(count, device=controls.device))
+    does, wanted = (torch.stack((2 * x[:, 0], x[:, 1] - x[:, 2]), 1) for x in (table, controls))
+    return torch.cdist(wanted, does).argmin(1)

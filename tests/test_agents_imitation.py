@@ -14,7 +14,7 @@ from drivetrain.agents.checkpoint import save_checkpoint
 from drivetrain.agents.imitation import TURNED, Bursts, ImitationLearner, build_imitation
 from drivetrain.agents.imitation_config import EXPERT, ImitateConfig
 from drivetrain.agents.lessons import Lessons
-from drivetrain.agents.teachers import check_actions, expert_teacher, from_controls, policy_teacher
+from drivetrain.agents.teachers import check_actions, expert_teacher, from_controls, nearest, policy_teacher
 from drivetrain.agents.worlds import spaces_of
 from drivetrain.envs.actions import to_controls
 from drivetrain.envs.errors import UserError
@@ -201,3 +201,45 @@ def test_an_encoder_that_does_not_fit_is_refused() -> None:
         learner(PIXELS)
     with pytest.raises(UserError, match="cnn does not read"):
         learner(TASK, **SEES)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("controls", "macro", "discrete"),
+    [
+        # macro = 3 x steering of -0.4, -0.15, 0, 0.15, 0.4 + pedal of gas, coast, brake 0.12
+        ([0.05, 1.0, 0.0], 6, 3),  # straight on at full gas
+        ([0.32, 0.0, 0.0], 13, 1),  # 0.32 is nearer to 0.4 than to 0.15; coasting
+        ([-0.20, 0.0, 0.5], 5, 4),  # -0.15 and the brake; of the five, brake: its distance is 0.5 against 0.64
+        ([-1.00, 0.4, 0.0], 1, 2),  # full left; gas 0.4 is nearer to none than to full
+    ],
+)
+def test_the_choice_nearest_to_what_a_teacher_does(controls: list[float], macro: int, discrete: int) -> None:
+    for actions, wanted in (("macro", macro), ("discrete", discrete)):
+        assert nearest(actions, torch.tensor([controls])).tolist() == [wanted]
+        every = torch.arange({"macro": 15, "discrete": 5}[actions])
+        assert torch.equal(nearest(actions, to_controls(actions, every)), every)
+
+
+@pytest.mark.invariance
+@pytest.mark.parametrize("actions", ["continuous", "pedals", "discrete", "macro"])
+def test_a_mirrored_answer_steers_to_the_other_side_alone(actions: str) -> None:
+    small = learner(TASK | {"actions": actions})
+    advice = small._advice()
+    there, here = (
+        to_controls(actions, small.answers.action(answer, torch.zeros_like(answer)))
+        for answer in (small.answers.mirrored(advice), advice)
+    )
+    torch.testing.assert_close(there, here * torch.tensor([-1.0, 1.0, 1.0]))
+
+
+def test_a_student_of_choices_learns_them_and_noise_is_any_choice() -> None:
+    small = learner(
+        TASK | {"actions": "macro"}, steps=32 * 12, num_updates=60, warmup=10, learning_rate=3e-3, hidden=(64,)
+    )
+    answer = torch.tensor([[2.0], [7.0], [14.0], [0.0]])
+    noise = torch.tensor([[0.0], [-1.0], [0.0], [1.0]])
+    assert small.answers.action(answer, noise).tolist() == [2, 0, 14, 14]
+    losses = [metrics["loss/imitation"] for metrics in small.iterate(32 * 6)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert small.policy.act(small.obs).dtype == torch.int64

@@ -61,7 +61,6 @@ def test_a_run_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     [
         ([], "TASK comes first"),
         (["imitat"], "did you mean imitate"),
-        (["imitate", "--actions", "macro"], "imitation needs actions by degrees"),
         (["imitate", "--teacher", "nobody"], "no such run"),
         (["imitate", "--teacher", "racing-ppo-pixels"], "this teacher sees pictures"),
         (["imitate", "--teacher", "racing-ppo-state", "--v-max", "80"], "--v-max is of no use with --teacher"),
