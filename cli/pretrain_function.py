@@ -27,7 +27,7 @@ SUMMARY = (
     "the true and the learned curve, and how the network fails outside the range that it saw; curve.png shows "
     "training and validation loss. The score is the mean absolute error on points that were held out."
 )
-DEFAULTS = {"threads": 1, "learning_rate": 1e-2, "activation": "silu", "init": "he"}
+DEFAULTS = {"steps": 3_000, "threads": 1, "learning_rate": 1e-2, "activation": "silu", "init": "he"}
 
 
 class FunctionOptions(Options):
