@@ -1,4 +1,4 @@
-"""`drivetrain pretrain function`, `classify` and `sequence` at their defaults, seed after seed, in processes of their own.
+"""`drivetrain pretrain function`, `classify` and `sequence` at their defaults, each seed in a process of its own.
 
 Seconds are of processor time (the process and the one that mirrors it) and of wall clock, start-up included.
 """

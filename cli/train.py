@@ -193,6 +193,8 @@ def _check_use(parsed: Parsed[Any]) -> None:
             if chosen is not None and parsed.source.get(name) == "flag" and chosen not in values:
                 what = f"{flag(name)} is of no use with {flag(chooser)} {chosen}"
                 raise UserError(what, fix=f"leave it out, or take {flag(chooser)} {' or '.join(values)}")
+    if parsed.source["trust"] == "flag" and not str(parsed.options.init_from).endswith(".zip"):
+        raise UserError("--trust is of no use without --init-from FILE.zip", fix="leave it out")
 
 
 def _check_source(parsed: Parsed[Any], init_from: str) -> None:

@@ -156,9 +156,7 @@ def test_an_episode_without_an_end_is_an_error_that_names_its_seed(monkeypatch: 
     monkeypatch.setattr("drivetrain.envs.episodes.LONGEST", 50)
     gymnasium.register("Endless-v0", Endless)
     try:
-        with pytest.raises(
-            UserError, match="Endless-v0 does not end; got 50 steps with seed 8;"
-        ) as caught:
+        with pytest.raises(UserError, match="Endless-v0 does not end; got 50 steps with seed 8;") as caught:
             play_episodes(by_mark, GymTask("Endless-v0"), [8])
     finally:
         del gymnasium.registry["Endless-v0"]
