@@ -16,6 +16,8 @@ JUDGES = ("critic.", "value_head.", "return_norm.")
 """parts of a policy that only the value depends on"""
 AS_Q = {"actor.": "net.encoder.", "head.logits.": "net.advantage.last."}
 """where the parts of a policy that chooses are in a network of action values: its logits order the actions alike"""
+LOGIT_VALUE = 0.05
+"""value that a nat of a logit begins as: small, so that what is learned first is not to unlearn large differences"""
 
 
 def carry_over(policy: AnyPolicy, weights: Mapping[str, Tensor], who: str) -> tuple[str, ...]:
@@ -23,7 +25,7 @@ def carry_over(policy: AnyPolicy, weights: Mapping[str, Tensor], who: str) -> tu
 
     Encoder, core, head and normaliser must fit. A critic that is not there begins as a copy of the encoder that acts,
     so that a value read off shared features is the same as before; one that does not fit is learned anew. Action values
-    begin as the logits of a policy.
+    begin as the logits of a policy, scaled down.
 
     Args:
         policy: changed in place, or left alone if anything is wrong.
@@ -51,7 +53,8 @@ def _renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in weights.items():
         old = next((old for old in AS_Q if name.startswith(old)), "")
         if not name.startswith(JUDGES):
-            named[AS_Q.get(old, "") + name.removeprefix(old)] = tensor
+            value = LOGIT_VALUE if old == "head.logits." else 1
+            named[AS_Q.get(old, "") + name.removeprefix(old)] = tensor * value
     return named
 
 

@@ -1,0 +1,98 @@
+"""`train … --init-from RUN`: task and network follow the run, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drivetrain import pretrain_imitate, session, train
+from drivetrain.agents.checkpoint import MODEL, TRAINER, choose_checkpoint
+from drivetrain.main import main
+
+FEW = ["--num-envs", "4", "--num-steps", "8", "--num-tracks", "2", "--device", "cpu", "--threads", "1"]
+FEW += ["--eval-every", "none"]
+CLONE = ["pretrain", "imitate", *FEW, "--hidden", "8", "--num-updates", "2", "--batch-size", "16", "--steps", "64"]
+PPO = ["train", "ppo", "racing", *FEW, "--num-minibatches", "2", "--steps", "128", "--init-from"]
+DQN = ["train", "dqn", "racing", *FEW, "--learning-starts", "32", "--batch-size", "16", "--buffer-size", "500"]
+DQN += ["--steps", "128", "--init-from"]
+
+
+class NoMirror:
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in (train, session, pretrain_imitate):
+        monkeypatch.setattr(module, "LocalMirror", lambda *_: NoMirror())
+
+
+def config(run: str) -> dict[str, Any]:
+    return dict(json.loads(Path("runs", run, "config.json").read_text()))
+
+
+def newest(run: str) -> Path:
+    return choose_checkpoint(Path("runs", run, "checkpoints"), "last").path
+
+
+def test_a_clone_is_all_that_has_to_be_named_and_a_resumed_run_ends_alike() -> None:
+    assert main([*CLONE, "--frame-skip", "3", "--name", "clone"]) == 0
+    assert main([*PPO, "clone", "--critic-warmup", "2", "--checkpoint-every", "32", "--name", "r"]) == 0
+    found, clone = config("r"), config("clone")
+    for name in ("hidden", "activation", "shared_trunk", "log_std_min", "actions", "obs", "frame_skip"):
+        assert found[name] == clone[name], name
+    assert (found["gap_cost"], found["gamma"]) == (400.0, 0.985)  # of the preset
+    rows = [json.loads(line) for line in Path("runs/r/metrics.jsonl").read_text().splitlines()]
+    assert all("loss/anchor" in row for row in rows[:2])
+    whole = {name: (newest("r") / name).read_bytes() for name in (MODEL, TRAINER)}
+    shutil.rmtree(newest("r"))
+    assert newest("r").name == "step_000000000096"
+    assert main(["resume", "r"]) == 0
+    assert {name: (newest("r") / name).read_bytes() for name in whole} == whole
+
+
+def test_what_is_typed_goes_before_what_the_run_has() -> None:
+    assert main([*CLONE, "--name", "clone"]) == 0
+    assert main([*PPO, "clone", "--frame-skip", "5", "--no-shared-trunk", "--name", "r"]) == 0
+    assert (config("r")["frame_skip"], config("r")["shared_trunk"]) == (5, False)
+
+
+@pytest.mark.parametrize("backend", ["native", "sb3"])
+def test_a_network_of_action_values_begins_with_a_clone_that_chooses(backend: str) -> None:
+    assert main([*CLONE, "--actions", "macro", "--frame-skip", "4", "--name", "clone"]) == 0
+    assert main([*DQN, "clone", "--backend", backend, "--name", "r"]) == 0
+    assert config("r")["hidden"] == [8]
+    assert main([*DQN, "r", "--backend", backend, "--name", "again"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([*PPO, "clone", "--hidden", "16"], ["another shape", "actor.layers.0.weight 8x", "allowed 16x", "leave out"]),
+        ([*PPO, "clone", "--actions", "continuous"], ["another shape", "head.", "allowed 3"]),
+        ([*PPO, "clone", "--obs", "lidar"], ["another shape", "obs_norm.mean"]),
+        ([*PPO, "clone", "--core", "gru"], ["another shape", "head.mean.weight 2x8", "allowed 2x64"]),
+        ([*PPO, "clone", "--log-std-min", "-1", "--init-std", "0.1"], ["init_std is below", "allowed 0.368"]),
+        ([*PPO, "clone", "--anchor-until", "0"], ["--anchor-until", "greater than 0"]),
+        ([*DQN, "clone"], ["no network of dqn", "Discrete"]),
+        ([*DQN, "clone", "--actions", "macro"], ["another shape", "absent"]),
+        ([*PPO, "nobody"], ["no such run", "nobody"]),
+    ],
+)
+def test_a_run_that_does_not_fit_is_one_line_and_nothing_left_behind(
+    capsys: pytest.CaptureFixture[str], argv: list[str], words: list[str]
+) -> None:
+    assert main([*CLONE, "--name", "clone"]) == 0
+    capsys.readouterr()
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    for word in words:
+        assert word in said
+    assert [path.name for path in Path("runs").iterdir()] == ["clone"]
