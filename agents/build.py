@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Space
 from ..envs.errors import UserError, nearest
 from ..policies.build import build_policy
 from ..policies.config import PolicyConfig
+from ..policies.encoders import DENSE
 from ..policies.policy import Policy
 from .checkpoint import load_model
 from .config import ALGORITHMS, PPOConfig
@@ -154,7 +155,7 @@ def pick_device(name: str) -> str:
 
 def _check_encoder(config: PolicyConfig, observations: Space[Any]) -> None:
     pictures = isinstance(observations, Box) and len(observations.shape) == 3
-    if pictures == (config.encoder == "mlp"):
+    if pictures == (config.encoder in DENSE):
         seen, fix = ("pictures", "--encoder cnn or resnet") if pictures else ("numbers", "--encoder mlp")
         raise UserError(f"the encoder {config.encoder} does not read {seen}", got=config.encoder, fix=f"take {fix}")
 

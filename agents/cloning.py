@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..envs.errors import UserError
 from ..envs.task import sim_config
+from ..policies.encoders import DENSE
 from ..policies.heads import BoundedHead
 from ..policies.policy import Policy
 from .adam import Adam
@@ -153,7 +154,7 @@ def build_cloning(
         UserError: no drives, damaged ones, or of another version of the simulator; or settings that do not go together.
     """
     task, spaces = sim_config(**task_in(settings)), spaces_of(RACING, settings)
-    if (len(spaces[0].shape or ()) == 3) == (cfg.encoder == "mlp"):
+    if (len(spaces[0].shape or ()) == 3) == (cfg.encoder in DENSE):
         fix = "take --encoder cnn or resnet for pictures, mlp for numbers"
         raise UserError(f"the encoder {cfg.encoder} does not read these observations", got=spaces[0].shape, fix=fix)
     demos = load(cfg.drives)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..envs.errors import UserError
 from ..envs.expert import SEEABLE, SITUATION, Line, build_lines, situation
 from ..envs.sim import Outcome, Sim, SimConfig
-from ..policies.encoders import linear
+from ..policies.encoders import DENSE, linear
 from ..policies.policy import Policy
 from .adam import Adam
 from .answers import answers_of
@@ -255,7 +255,7 @@ def build_imitation(
         UserError: settings that do not go together, or lessons that would not fit in memory (8).
     """
     spaces = spaces_of(RACING, settings)
-    if (len(spaces[0].shape or ()) == 3) == (cfg.encoder == "mlp"):
+    if (len(spaces[0].shape or ()) == 3) == (cfg.encoder in DENSE):
         fix = "take --encoder cnn or resnet for pictures, mlp for numbers"
         raise UserError(f"the encoder {cfg.encoder} does not read these observations", got=spaces[0].shape, fix=fix)
     env = make_env(RACING, {**settings, **cfg.model_dump()}, cfg.num_envs, seed, device)

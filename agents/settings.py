@@ -38,7 +38,7 @@ class TaskSettings(TypedDict, total=False):
 class PolicySettings(TypedDict, total=False):
     """The network."""
 
-    encoder: Literal["mlp", "cnn", "resnet"]
+    encoder: Literal["mlp", "resmlp", "cnn", "resnet"]
     hidden: tuple[int, ...]
     channels: tuple[int, ...] | None
     activation: Literal["tanh", "relu", "elu", "silu", "gelu"]

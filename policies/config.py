@@ -12,10 +12,15 @@ class PolicyConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder: Literal["mlp", "cnn", "resnet"] = Field(
-        "mlp", description="network that reads the observation: mlp for numbers, cnn or resnet for pictures"
+    encoder: Literal["mlp", "resmlp", "cnn", "resnet"] = Field(
+        "mlp",
+        description="network that reads the observation: mlp, or resmlp with connections around its layers, for "
+        "numbers; cnn or resnet for pictures",
     )
-    hidden: tuple[int, ...] = Field((64, 64), description="units of the encoder's fully connected layers")
+    hidden: tuple[int, ...] = Field(
+        (64, 64),
+        description="units of the encoder's fully connected layers; of resmlp: width, then units inside each block",
+    )
     channels: tuple[int, ...] | None = Field(
         None, description="channels of the convolutions of cnn (resnet: of its parts); none = 32,64,64 (16,32,32)"
     )

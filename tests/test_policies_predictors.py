@@ -103,7 +103,7 @@ def test_convolutions_are_small_where_pictures_are() -> None:
 def test_first_weights_have_the_size_of_their_recipe(kind: str, gain: float | None) -> None:
     layer = nn.Linear(400, 100)
     initialise(layer, kind, rng())
-    std, bias = float(layer.weight.std()), layer.bias.abs().max()
+    std, bias = float(layer.weight.detach().std()), layer.bias.abs().max()
     assert bias == 0
     if kind == "orthogonal":  # rows of norm √2 at right angles
         torch.testing.assert_close(layer.weight @ layer.weight.T, 2 * torch.eye(100), atol=1e-4, rtol=0)
@@ -181,3 +181,16 @@ def test_the_table_names_layers_and_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(part._forward_hooks for part in model.modules())
     assert "encoder" not in describe(model, torch.zeros(1, 8), model.head)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_reinforcement_takes_the_dense_residual_network_too(algo: str) -> None:
+    from gymnasium.spaces import Box, Discrete
+
+    from drivetrain.agents.build import build, make_config
+
+    spaces = Box(-1.0, 1.0, (5,)), Discrete(3)
+    policy = build(algo, make_config(algo, {"encoder": "resmlp", "hidden": (16, 32, 8)}), spaces, rng())
+    nets = [part for part in policy.modules() if isinstance(part, ResMLP)]
+    assert nets and all(net.out_features == 16 for net in nets)
+    assert policy.act(torch.randn(4, 5, generator=rng(1))).shape == (4,)
