@@ -27,7 +27,7 @@ SUMMARY = (
     "the true and the learned curve, and how the network fails outside the range that it saw; curve.png shows "
     "training and validation loss. The score is the mean absolute error on points that were held out."
 )
-DEFAULTS = {"steps": 3_000, "threads": 1, "learning_rate": 1e-2, "activation": "silu", "init": "he"}
+DEFAULTS: dict[str, Any] = {"steps": 3_000, "threads": 1, "learning_rate": 1e-2, "activation": "silu", "init": "he"}
 
 
 class FunctionOptions(Options):
@@ -60,7 +60,7 @@ def function_spec() -> Spec[Any]:
     model = create_model(
         "PretrainFunctionOptions", __base__=(StudyOptions, FunctionOptions, RegressionConfig, VectorConfig)
     )
-    return study_spec(TASK, model, SUMMARY, DEFAULTS)
+    return study_spec(TASK, model, SUMMARY, lambda _asked: dict(DEFAULTS))
 
 
 def _check(parsed: Parsed[Any]) -> None:

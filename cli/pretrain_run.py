@@ -67,14 +67,12 @@ class Clock:
     shown_at: float = field(default_factory=lambda: -math.inf)
 
 
-def study_spec(task: str, model: type[BaseModel], summary: str, defaults: Mapping[str, object]) -> Spec[Any]:
-    """The command line of a task, with its own defaults."""
-
-    def preset(_asked: Mapping[str, object]) -> dict[str, Any]:
-        return dict(defaults)
-
+def study_spec(
+    task: str, model: type[BaseModel], summary: str, defaults: Callable[[Mapping[str, object]], dict[str, Any]]
+) -> Spec[Any]:
+    """The command line of a task, with its own defaults, which may depend on what was asked for."""
     usage = f"drivetrain pretrain {task}"
-    return Spec(model, usage, summary, preset=preset, config=True, file_extras=RECORDED)
+    return Spec(model, usage, summary, preset=defaults, config=True, file_extras=RECORDED)
 
 
 def pretrain(

@@ -32,7 +32,7 @@ SUMMARY = (
     "sequence.png shows what each of them says; the score is the mean absolute error of the best on the end of the "
     "series."
 )
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "steps": 800,
     "threads": 1,
     "batch_size": 32,
@@ -98,7 +98,7 @@ def sequence_spec() -> Spec[Any]:
     model = create_model(
         "PretrainSequenceOptions", __base__=(StudyOptions, SequenceOptions, RegressionConfig, SeriesConfig)
     )
-    return study_spec(TASK, model, SUMMARY, DEFAULTS)
+    return study_spec(TASK, model, SUMMARY, lambda _asked: dict(DEFAULTS))
 
 
 def _check(parsed: Parsed[Any]) -> None:
