@@ -41,9 +41,17 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "spread 0.6": ("--init-std", "0.6"),
         "nothing at all": (*NONE, "--init-learning-rate", "none", "--init-std", "0.6"),
     },
+    "dqn": {
+        "default": (),
+        "no anchor": NONE[:2],
+        "rate of the preset": ("--init-learning-rate", "none"),
+        "all actions at random at first": ("--init-eps", "none"),
+        "nothing at all": (*NONE[:2], "--init-learning-rate", "none", "--init-eps", "none"),
+        "let go halfway": ("--anchor-until", "0.5", "--target-every", "50", "--init-learning-rate", "6e-4"),
+    },
 }
-CLONE = {"ppo": ("--v-max", "60")}
-STEPS = {"ppo": 4_000_000}
+CLONE = {"ppo": ("--v-max", "60"), "dqn": ("--v-max", "60", "--actions", "macro", "--frame-skip", "4")}
+STEPS = {"ppo": 4_000_000, "dqn": 1_500_000}
 
 
 def train(algo: str, clone: str, seed: int, flags: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
@@ -94,9 +102,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="test seeds 0 to this minus one (default 100)")
     parser.add_argument("--steps", type=int, help="decisions of a training (default: what is enough)")
     parser.add_argument("--watched", type=int, default=WATCHED, help="first updates to score (default 100)")
-    parser.add_argument("--eval-every", type=int, default=250_000, help="decisions between validations")
+    parser.add_argument("--eval-every", type=int, help="decisions between validations (default 250k, dqn 125k)")
     options = parser.parse_args()
     options.steps = options.steps or STEPS[options.algo]
+    options.eval_every = options.eval_every or {"ppo": 250_000, "dqn": 125_000}[options.algo]
     with tempfile.TemporaryDirectory() as scratch:
         clone = str(Path(scratch) / "clone")
         if drivetrain(["pretrain", "imitate", *CLONE[options.algo], "--name", clone]):

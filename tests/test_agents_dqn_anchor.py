@@ -18,11 +18,12 @@ from drivetrain.envs.track import pool
 TRACKS = pool(2_000_000_000, 2)
 SMALL: dict[str, Any] = {"num_envs": 8, "num_steps": 2, "hidden": (16,), "buffer_size": 2_000, "learning_starts": 32}
 SMALL |= {"batch_size": 16, "replay_ratio": 4.0, "reward_scale": 0.05, "target_every": 5, "lr_schedule": "constant"}
+HELD: dict[str, Any] = {"anchor_coef": 1.0, "anchor_until": 0.5, "init_learning_rate": 1e-3}
 TOTAL = 16 * 40
 
 
 def learner(seed: int = 1, begin: bool = True, total_steps: int = TOTAL, **settings: Any) -> DQNLearner:
-    cfg = DQNConfig(**SMALL | settings)
+    cfg = DQNConfig(**SMALL | HELD | settings)
     sim = Sim(TRACKS, 8, SimConfig(actions="macro", frame_skip=4, patience=20), seed)
     made = DQNLearner(sim, cfg, torch.Generator().manual_seed(seed), total_steps=total_steps)
     with torch.no_grad():  # a policy with opinions, as that of a clone
