@@ -65,9 +65,10 @@ def test_the_choices_begun_with_are_held_while_values_are_learned(kind: dict[str
 
 
 def test_without_a_replay_they_are_held_too() -> None:
+    fast = {"init_learning_rate": 1e-2, "init_eps": 0.5}
     kept = {}
     for coef in (0.0, 10.0):
-        small = learner(buffer="none", anchor_coef=coef, total_steps=10**6, num_minibatches=2)
+        small = learner(buffer="none", anchor_coef=coef, total_steps=10**6, num_minibatches=2, **fast)
         obs = small.obs
         before = small.policy.act(obs)
         for _ in range(30):
