@@ -120,7 +120,7 @@ class DQNLearner:
         self.optimizer = Adam(self.policy.parameters(), cfg.adam_eps)
         self.steps, self.frames, self.updates, self.gradient_steps = 0, 0, 0, 0
         self.anchor: QNet | None = None
-        self.first_rate, self.first_eps = cfg.learning_rate, cfg.eps_start
+        self.first_eps = cfg.eps_start
         self.owed = 0.0  # transitions that are still to be replayed
         self.stats = EpisodeStats()
         self.obs = env.reset()
@@ -142,7 +142,6 @@ class DQNLearner:
         del cloned
         cfg = self.cfg
         self.anchor = copy.deepcopy(self.policy.net).requires_grad_(False) if cfg.anchor_coef else None
-        self.first_rate = cfg.init_learning_rate or cfg.learning_rate
         self.first_eps = cfg.eps_start if cfg.init_eps is None else cfg.init_eps
 
     def update_once(self) -> dict[str, float]:
@@ -154,8 +153,7 @@ class DQNLearner:
         steps, self.obs = play(self.env, self.policy, self.obs, lanes, cfg.num_steps, self.generator)
         places, count = self.replay.add(steps), steps.num_samples
         self.stored += count
-        fixed = cfg.lr_schedule == "constant"
-        rate = self.first_rate if fixed else linear(self.first_rate, self.steps, self.total_steps)
+        rate = self._rate()
         parts = self._newest(steps, places, rate) if cfg.buffer == "none" else self._replay(count, rate)
         # Only now, so that actions were taken and judged through the same normaliser.
         if self.anchor is None:  # it looks through the same normaliser
@@ -168,6 +166,16 @@ class DQNLearner:
         self.stats.add(cast(Rollout, steps))
         found = {"diag/epsilon": epsilon, "diag/learning_rate": rate} | self._means(parts)
         return found | self.stats.metrics()
+
+    def _rate(self) -> float:
+        """Learning rate now: as the anchor lets go, it passes from the one begun with to that of the schedule."""
+        cfg = self.cfg
+        fixed = cfg.lr_schedule == "constant"
+        rate = cfg.learning_rate if fixed else linear(cfg.learning_rate, self.steps, self.total_steps)
+        if self.anchor is None or cfg.init_learning_rate is None:
+            return rate
+        held = self._pull() / cfg.anchor_coef
+        return held * cfg.init_learning_rate + (1 - held) * rate
 
     def _replay(self, count: int, rate: float) -> list[Tensor]:
         """As many gradient steps as count new transitions call for; what is left over is kept for later rounds."""
@@ -287,7 +295,7 @@ class DQNLearner:
         if self.cfg.checkpoint_replay:
             tensors |= {REPLAY + name: value for name, value in self.replay.state_tensors().items()}
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
-        names = ("steps", "frames", "updates", "gradient_steps", "owed", "stored", "first_rate", "first_eps")
+        names = ("steps", "frames", "updates", "gradient_steps", "owed", "stored", "first_eps")
         return tensors, {name: getattr(self, name) for name in names} | {"episodes": self.stats.episodes}
 
     def load_trainer_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -304,7 +312,6 @@ class DQNLearner:
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
         self.gradient_steps, self.owed = values["gradient_steps"], values["owed"]
-        self.first_rate = values.get("first_rate", self.first_rate)
         self.first_eps = values.get("first_eps", self.first_eps)
         self.anchor = None
         if held := _below(tensors, ANCHOR):

@@ -88,7 +88,10 @@ class DQNConfig(PolicyConfig):
         0.5, ge=0, le=1, description="with --init-from: first share of random actions; none = eps_start"
     )
     init_learning_rate: float | None = Field(
-        3e-4, gt=0, description="with --init-from: first learning rate; none = learning_rate"
+        1e-4,
+        gt=0,
+        description="with --init-from: first learning rate; learning_rate takes over as that weight falls; none "
+        "= learning_rate at once",
     )
     activation: Literal["tanh", "relu", "elu", "silu", "gelu"] = Field(
         "relu", description="nonlinearity of the encoder"

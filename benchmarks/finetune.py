@@ -47,7 +47,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "rate of the preset": ("--init-learning-rate", "none"),
         "all actions at random at first": ("--init-eps", "none"),
         "nothing at all": (*NONE[:2], "--init-learning-rate", "none", "--init-eps", "none"),
-        "let go halfway": ("--anchor-until", "0.5", "--target-every", "50", "--init-learning-rate", "6e-4"),
+        "let go early": ("--anchor-until", "0.3", "--target-every", "50"),
     },
 }
 CLONE = {"ppo": ("--v-max", "60"), "dqn": ("--v-max", "60", "--actions", "macro", "--frame-skip", "4")}
