@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class Scores:
     scores: tuple[float, ...]
     frames: tuple[int, ...]
     seconds: float
+    actions: tuple[dict[str, Any], ...] = ()  # how often which was taken, see ActionCounts.table; () = not counted
 
     @property
     def mean(self) -> float:
@@ -168,9 +169,16 @@ def scored(config: SimConfig | None) -> SimConfig:
 
 
 def play_twin(
-    actor: Actor, seeds: Sequence[int], sim_config: SimConfig | None = None, device: torch.device | str = "cpu"
+    actor: Actor,
+    seeds: Sequence[int],
+    sim_config: SimConfig | None = None,
+    device: torch.device | str = "cpu",
+    count: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Scores:
-    """One episode per seed in the batched simulator, all at once."""
+    """One episode per seed in the batched simulator, all at once.
+
+    ``count`` is shown the actions of every step, and [B] bool whose episode is not over yet.
+    """
     began = time.monotonic()
     tracks = _roads(tuple(seeds), str(device))
     sim = Sim(tracks, len(seeds), scored(sim_config))
@@ -180,7 +188,10 @@ def play_twin(
     live = torch.ones(len(seeds), dtype=torch.bool, device=tracks.device)
     with torch.inference_mode():
         while bool(live.any()):
-            outcome = sim.step(actor(obs, tracks, sim.state))
+            action = actor(obs, tracks, sim.state)
+            if count is not None:
+                count(action, live)
+            outcome = sim.step(action)
             obs = outcome.obs
             score += torch.where(live, outcome.reward.double(), 0.0)
             frames += torch.where(live, outcome.frames, 0)
@@ -188,8 +199,15 @@ def play_twin(
     return Scores(tuple(seeds), tuple(score.tolist()), tuple(frames.tolist()), time.monotonic() - began)
 
 
-def play_original(actor: Actor, seeds: Sequence[int], sim_config: SimConfig | None = None) -> Scores:
+def play_original(
+    actor: Actor,
+    seeds: Sequence[int],
+    sim_config: SimConfig | None = None,
+    count: Callable[[Tensor], None] | None = None,
+) -> Scores:
     """One episode per seed in the original CarRacing-v3, side by side in this process, decisions taken as a batch.
+
+    ``count`` is shown the actions of every step.
 
     Raises:
         UserError: Box2D missing.
@@ -205,7 +223,10 @@ def play_original(actor: Actor, seeds: Sequence[int], sim_config: SimConfig | No
     with torch.inference_mode():
         while live:
             seen, state = _look([envs[row] for row in live], tracks, live, config)
-            controls = controls_of(config.actions, actor(seen, tracks, state))
+            action = actor(seen, tracks, state)
+            if count is not None:
+                count(action)
+            controls = controls_of(config.actions, action)
             still = []
             for place, row in enumerate(live):
                 reward, terminated, truncated, _ = envs[row].advance(controls[place])

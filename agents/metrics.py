@@ -39,6 +39,8 @@ METRICS: dict[str, str] = {
     "eval/p10": "score that one validation episode in ten stays below",
     "eval/sd": "standard deviation of the scores over the validation episodes",
     "eval/failures": "validation episodes below the environment's reward threshold, where it has one (driving: 900)",
+    "eval/actions": "how often which action was taken in the validation: of each component its name, the range from "
+    "low to high, and counts of equal bins in it; no number but a list",
     "eval/confirmed": "mean score over a second set of 100 episodes, disjoint from all before (--stop-at only)",
     "time/steps_per_s": "steps a second since the start, rollouts and updates only",
     "time/eval_seconds": "seconds spent on validation since the start",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import gymnasium
@@ -23,6 +23,7 @@ from ..envs.sim import Sim, SimConfig
 from ..envs.task import sim_config, task_of
 from ..envs.track import pool
 from ..policies.policy import Policy
+from .action_counts import ActionCounts
 from .config import ORIGINAL, POOL_STRIDE, RACING, TRAINING_SEEDS, RacingTraining, task_in
 from .evaluate import Scores, play_original, play_twin
 from .players import Decider, Recall, racing_actor
@@ -30,6 +31,8 @@ from .rollout import BatchedEnv
 
 ORIGINAL_ID = "drivetrain/Original-v0"
 GYM_TASK = tuple(field.name for field in fields(GymTask) if field.name != "env")
+ACTION_NAMES = {"continuous": ("steer", "gas", "brake"), "pedals": ("steer", "gas minus brake")}
+"""components of the action sets that have several"""
 LANES = ("vectorization", "env_timeout", "norm_reward", "clip_reward")
 """settings of the original's lanes, beside those of the task"""
 
@@ -128,21 +131,47 @@ class RandomActor:
         return torch.as_tensor(drawn, device=self.device)
 
 
-def play(env: str, record: Mapping[str, Any], policy: Decider, seeds: Sequence[int], device: str) -> Scores:
-    """One episode per seed without exploration, in this process.
+def play(
+    env: str,
+    record: Mapping[str, Any],
+    policy: Decider,
+    seeds: Sequence[int],
+    device: str,
+    counts: ActionCounts | None = None,
+) -> Scores:
+    """One episode per seed without exploration, in this process; ``counts`` counts the actions.
 
     Raises:
         UserError: an environment that fails (5).
     """
-    if env in (RACING, ORIGINAL):
-        task, actor = sim_config(**task_in(record)), racing_actor(policy)
-        return play_twin(actor, seeds, task, device) if env == RACING else play_original(actor, seeds, task)
+    scores = _play(env, record, policy, seeds, device, counts.add if counts else None)
+    return replace(scores, actions=tuple(counts.table())) if counts else scores
+
+
+def _play(
+    env: str,
+    record: Mapping[str, Any],
+    policy: Decider,
+    seeds: Sequence[int],
+    device: str,
+    count: Callable[..., None] | None,
+) -> Scores:
+    if env == RACING:
+        return play_twin(racing_actor(policy), seeds, sim_config(**task_in(record)), device, count)
+    if env == ORIGINAL:
+        return play_original(racing_actor(policy), seeds, sim_config(**task_in(record)), count)
     from ..envs.adapt import play_episodes
 
     began = time.monotonic()
     who = Recall(policy) if isinstance(policy, Policy) and policy.remembers else policy.act
-    scores, frames = play_episodes(who, gym_task(env, record), seeds, device)
+    scores, frames = play_episodes(who, gym_task(env, record), seeds, device, count)
     return Scores(tuple(seeds), tuple(scores), tuple(frames), time.monotonic() - began)
+
+
+def action_counts(env: str, record: Mapping[str, Any], space: Space[Any], device: str) -> ActionCounts:
+    """An empty histogram of actions; ``space`` is that of `spaces_of`."""
+    names = ACTION_NAMES.get(str(record.get("actions")), ()) if env in (RACING, ORIGINAL) else ()
+    return ActionCounts(space, device, names)
 
 
 def threshold_of(env: str) -> float | None:

@@ -14,7 +14,7 @@ from drivetrain.agents.carry import carry_over
 from drivetrain.agents.checkpoint import choose_checkpoint, load_model
 from drivetrain.agents.evaluate import Actor, Scores
 from drivetrain.agents.players import racing_actor
-from drivetrain.agents.worlds import play, spaces_of
+from drivetrain.agents.worlds import action_counts, play, spaces_of
 from drivetrain.device import describe_device, keep_freed_memory
 from drivetrain.memory import check_memory, free_memory
 from drivetrain.rundir import find_run, read_run_config
@@ -43,12 +43,14 @@ def build_learner(algo: str, env: str, options: BaseModel) -> Learner:
     """
     flat = options.model_dump()
     device = flat["device"]
-    _check_memory(algo, flat, spaces_of(env, flat)[0], device)
+    observations, actions = spaces_of(env, flat)
+    _check_memory(algo, flat, observations, device)
     keep_freed_memory()
     learner = build.build_learner(algo, env, flat, flat["seed"], device, flat["steps"])
 
     def validate(first: int, episodes: int) -> Scores:
-        return play(env, flat, learner.policy, range(first, first + episodes), device)
+        counts = action_counts(env, flat, actions, device)
+        return play(env, flat, learner.policy, range(first, first + episodes), device, counts)
 
     return Learner(learner, validate, describe_device(device), _notes(algo, flat))
 

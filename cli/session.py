@@ -217,7 +217,7 @@ class Session:
                 return "reached"
         return "interrupted"
 
-    def _validations(self, before: int, metrics: Mapping[str, float]) -> tuple[bool, dict[str, float]]:
+    def _validations(self, before: int, metrics: Mapping[str, float]) -> tuple[bool, dict[str, Any]]:
         """Validate where the plan asks for it. Returns (target reached, eval/… metrics, empty without one)."""
         close = self._is_close(metrics)
         if not close and not _crossed(before, self.agent.steps, self.plan.eval_every):
@@ -248,7 +248,7 @@ class Session:
         waited = self.state.missed_at < 0 or self.agent.steps - self.state.missed_at >= self.plan.retry_after
         return waited and training >= target - NEAR_TARGET * abs(target)
 
-    def _validate_first(self) -> dict[str, float]:
+    def _validate_first(self) -> dict[str, Any]:
         """Score the policy on the first validation set; remembers the score."""
         scores = self._play("validation", FIRST_VALIDATION_SEED)
         self.state.evaluated_at = self.agent.steps
@@ -259,7 +259,7 @@ class Session:
             "eval/p10": scores.p10,
             "eval/sd": scores.sd,
         } | ({} if self.plan.threshold is None else {"eval/failures": scores.failures(self.plan.threshold)})
-        return dict(self.validation)
+        return self.validation | ({"eval/actions": list(scores.actions)} if scores.actions else {})
 
     def _owes_a_score(self) -> bool:
         """Whether the last weights were not validated although the plan validates at all."""

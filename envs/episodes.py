@@ -52,7 +52,11 @@ class Seat:
 
 
 def play_episodes(
-    act: Callable[[Tensor], Tensor] | Recall, task: GymTask, seeds: Sequence[int], device: torch.device | str = "cpu"
+    act: Callable[[Tensor], Tensor] | Recall,
+    task: GymTask,
+    seeds: Sequence[int],
+    device: torch.device | str = "cpu",
+    count: Callable[[Tensor], None] | None = None,
 ) -> tuple[list[float], list[int]]:
     """One fresh episode per seed: the environment's own rewards and whole games, however it is paid in training.
 
@@ -61,6 +65,7 @@ def play_episodes(
         task: what to play.
         seeds: of the episodes.
         device: where act wants its observations.
+        count: shown the actions of every step.
 
     Returns:
         Sum of rewards and number of frames of each episode, in the order of the seeds.
@@ -76,7 +81,7 @@ def play_episodes(
         many = min(len(seeds), PICTURES_AT_ONCE if codec.picture else AT_ONCE)
         with watch:
             seats += [Seat(lane, maker()) for lane in range(1, many)]
-        game = Game(task, codec, GymView(codec.space, task, torch.device(device)), watch)
+        game = Game(task, codec, GymView(codec.space, task, torch.device(device)), watch, count)
         return game.play(_Forgetful(act) if callable(act) else act, seats, seeds)
     finally:
         for seat in seats:
@@ -103,10 +108,18 @@ class Game:
         codec: reads its observations.
         view: what is done to them.
         watch: interrupts it where it hangs.
+        count: shown the actions of every step.
     """
 
-    def __init__(self, task: GymTask, codec: ObsCodec, view: GymView, watch: Watch) -> None:
-        self.task, self.codec, self.view, self.watch = task, codec, view, watch
+    def __init__(
+        self,
+        task: GymTask,
+        codec: ObsCodec,
+        view: GymView,
+        watch: Watch,
+        count: Callable[[Tensor], None] | None = None,
+    ) -> None:
+        self.task, self.codec, self.view, self.watch, self.count = task, codec, view, watch, count
 
     def play(self, who: Recall, seats: Sequence[Seat], seeds: Sequence[int]) -> tuple[list[float], list[int]]:
         """Scores and frames, as play_episodes returns them."""
@@ -122,6 +135,8 @@ class Game:
         while live:
             with torch.inference_mode():
                 chosen, memory = who.decide(stack, memory, first)
+                if self.count is not None:
+                    self.count(chosen)
                 taken = actions.decode(chosen.cpu().numpy())
             over = self._advance(live, taken)
             fresh, stay = list[int](), list[int]()
