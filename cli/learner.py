@@ -17,6 +17,7 @@ from drivetrain.agents.players import racing_actor
 from drivetrain.agents.worlds import action_counts, play, spaces_of
 from drivetrain.device import describe_device, keep_freed_memory
 from drivetrain.memory import check_memory, free_memory
+from drivetrain.policies.summary import describe_policy
 from drivetrain.rundir import find_run, read_run_config
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def build_learner(algo: str, env: str, options: BaseModel) -> Learner:
         counts = action_counts(env, flat, actions, device)
         return play(env, flat, learner.policy, range(first, first + episodes), device, counts)
 
-    return Learner(learner, validate, describe_device(device), _notes(algo, flat))
+    return Learner(learner, validate, describe_device(device), (describe_policy(learner.policy), *_notes(algo, flat)))
 
 
 def _check_memory(algo: str, flat: dict[str, Any], observations: Any, device: str) -> None:

@@ -111,6 +111,7 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     from drivetrain.agents.imitation_config import ImitateConfig
     from drivetrain.agents.worlds import play
     from drivetrain.device import choose_device, describe_device, keep_freed_memory, set_threads
+    from drivetrain.policies.summary import describe_policy
     from drivetrain.progress import make_progress
     from drivetrain.provenance import code_record
     from drivetrain.rundir import run_name
@@ -138,8 +139,9 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     def validate(first: int, episodes: int) -> Any:
         return play("racing", flat, learner.policy, range(first, first + episodes), device)
 
-    progress = make_progress(f"imitate on racing, run {run_name(run.path)}, {describe_device(device)}")
+    progress = make_progress(f"imitate on racing, run {run_name(run.path)}, {describe_device(device)}", device)
     try:
+        progress.note(describe_policy(learner.policy))
         return Session(learner, run, make_plan(settings, "racing"), validate, progress, mirror=mirror)
     except BaseException:  # the terminal must have its cursor back
         progress.close()

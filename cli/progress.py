@@ -10,16 +10,12 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.live import Live
+__all__ = ["PlainLines", "Progress", "Snapshot", "clock", "make_progress", "number", "say"]
 
-__all__ = ["LiveBoard", "PlainLines", "Progress", "Snapshot", "make_progress", "say"]
-
-LIVE_INTERVAL = 0.2  # s between pictures of the live board
-PLAIN_INTERVAL = 5.0  # s between plain lines
+OFTEN, SELDOM = 5.0, 60.0  # s between plain lines, at the beginning and after a while
+PATIENCE = 0.1  # share of the time so far that passes before the next line
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class Snapshot:
     seconds: float  # of rollouts and updates
     metrics: Mapping[str, Any] = field(default_factory=dict)  # of the last update
     validation: Mapping[str, Any] = field(default_factory=dict)  # eval/… of the last validation, empty before it
+    best: float | None = None  # highest mean of a validation so far
 
     @property
     def steps_per_s(self) -> float:
@@ -40,7 +37,7 @@ class Snapshot:
     @property
     def seconds_left(self) -> float | None:
         """Time to the last step at the present rate, without validations."""
-        return (self.total - self.step) / self.steps_per_s if self.steps_per_s > 0 else None
+        return max(0, self.total - self.step) / self.steps_per_s if self.steps_per_s > 0 else None
 
 
 class Progress(Protocol):
@@ -52,30 +49,40 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """A line that stays."""
 
+    def ring(self, text: str) -> None:
+        """A line that stays, for somebody who may have looked away."""
+
     def close(self) -> None:
         """The run is over; safe to call twice."""
 
 
-def make_progress(title: str) -> Progress:
+def make_progress(title: str, device: str = "cpu") -> Progress:
     """The live board where stdout is a terminal, plain lines elsewhere."""
-    return LiveBoard(title) if sys.stdout.isatty() else PlainLines(title)
+    if not sys.stdout.isatty():
+        return PlainLines(title)
+    from drivetrain.live import LiveBoard
+
+    return LiveBoard(title, device)
 
 
 class PlainLines:
-    """One line every few seconds."""
+    """A line now and then, in a long run less often: a log of a night stays one that can be read."""
 
     def __init__(self, title: str) -> None:
         say(title)
-        self._next = time.monotonic()
+        self._began = self._next = time.monotonic()
 
     def show(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + PLAIN_INTERVAL
+        self._next = now + min(max(OFTEN, PATIENCE * (now - self._began)), SELDOM)
         say(plain_line(snapshot))
 
     def note(self, text: str) -> None:
+        say(text)
+
+    def ring(self, text: str) -> None:
         say(text)
 
     def close(self) -> None:
@@ -89,93 +96,13 @@ def plain_line(snapshot: Snapshot) -> str:
         f"{snapshot.seconds:6.1f} s",
         f"{snapshot.step:>11,} steps",
         f"{snapshot.steps_per_s:>9,.0f} steps/s",
-        f"return {_number(snapshot.metrics.get('train/return')):>7}",
+        f"return {number(snapshot.metrics.get('train/return')):>7}",
     ]
     if snapshot.validation:
-        parts.append(f"validation {_number(snapshot.validation.get('eval/mean'))}")
+        parts.append(f"validation {number(snapshot.validation.get('eval/mean'))}")
     if left is not None:
-        parts.append(f"left {_clock(left)}")
+        parts.append(f"left {clock(left)}")
     return "  ".join(parts)
-
-
-class LiveBoard:
-    """A board that is redrawn in place."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._title = title
-        self._started = self._shown = time.monotonic()
-        self._last = Snapshot(0, 1, 0.0)
-        self._live: Live = Live(
-            self._draw(), console=Console(file=sys.stdout), auto_refresh=False, redirect_stderr=False
-        )
-        self._live.start(refresh=True)
-
-    def show(self, snapshot: Snapshot) -> None:
-        self._last = snapshot
-        now = time.monotonic()
-        if now - self._shown >= LIVE_INTERVAL:
-            self._shown = now
-            self._live.update(self._draw(), refresh=True)
-
-    def note(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False)
-
-    def close(self) -> None:
-        if self._live.is_started:
-            self._live.update(self._draw(), refresh=True)
-            self._live.stop()
-
-    def _draw(self) -> RenderableType:
-        from rich import box
-        from rich.panel import Panel
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-
-        last = self._last
-        board = Table.grid(padding=(0, 1), expand=False)
-        for _ in range(3):
-            board.add_column(style="dim", no_wrap=True)
-            board.add_column(justify="right", no_wrap=True, min_width=9)
-        for row in self._rows(last):
-            board.add_row(*row)
-        whole = Table.grid(padding=(0, 0))
-        whole.add_row(ProgressBar(total=max(last.total, 1), completed=last.step, width=74))
-        whole.add_row(board)
-        return Panel(whole, title=self._title, title_align="left", box=box.ROUNDED, expand=False, border_style="dim")
-
-    def _rows(self, last: Snapshot) -> list[tuple[str, str, str, str, str, str]]:
-        metrics, checked = last.metrics, last.validation
-        left = last.seconds_left
-        return [
-            ("steps", f"{last.step:,}", "steps/s", f"{last.steps_per_s:,.0f}", "left", _clock(left)),
-            (
-                "return (last 100)",
-                f"[bold cyan]{_number(metrics.get('train/return'))}[/]",
-                "validation",
-                f"[bold green]{_number(checked.get('eval/mean'))}[/]",
-                "its worst",
-                _number(checked.get("eval/min")),
-            ),
-            (
-                "policy loss",
-                _small(metrics.get("loss/policy")),
-                "value loss",
-                _small(metrics.get("loss/value")),
-                "entropy",
-                _small(metrics.get("loss/entropy")),
-            ),
-            (
-                "KL",
-                _small(metrics.get("diag/approx_kl")),
-                "learning rate",
-                _small(metrics.get("diag/learning_rate")),
-                "time",
-                _clock(time.monotonic() - self._started),
-            ),
-        ]
 
 
 def say(text: str) -> None:
@@ -185,15 +112,13 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def _number(value: object) -> str:
+def number(value: object) -> str:
+    """One decimal, or a dash where there is none."""
     return f"{value:.1f}" if isinstance(value, (int, float)) else "–"
 
 
-def _small(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "–"
-
-
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
+    """``35 s``, ``2:05``, ``1:02:05``."""
     if seconds is None:
         return "–"
     whole = int(seconds)

@@ -97,7 +97,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     settings = part_of(options, RunOptions)
     plan = make_plan(settings, env)
     write_config(run, algo, env, options)
-    progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
+    progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:
         session = Session(learner.agent, run, plan, learner.validate, progress, state)
         progress.note(_where_from(run, chosen, state, ended))

@@ -211,8 +211,8 @@ class Session:
             self.videos.look()
             if _crossed(before, self.agent.steps, self.plan.video_every):
                 self.videos.film(self.agent.steps, self.agent.policy.state_dict())
-            snapshot = Snapshot(self.agent.steps, self.plan.steps, self.state.seconds, metrics, self.validation)
-            self.progress.show(snapshot)
+            stands = (self.agent.steps, self.plan.steps, self.state.seconds, metrics, self.validation, self.state.best)
+            self.progress.show(Snapshot(*stands))
             if reached:
                 return "reached"
         return "interrupted"
@@ -329,6 +329,7 @@ class Session:
             self._say(f"warning: {warning}")
         self.run.close()
         self._say(self._farewell(status))
+        self.progress.ring(self._next_commands(status))
         if failure is None:
             return None
         what = f"the run {self.run.path} could not be stored completely"
@@ -336,14 +337,18 @@ class Session:
         return UserError(what, got=failure.strerror, fix=fix, code=EXIT_STORAGE)
 
     def _farewell(self, status: str) -> str:
-        """What to do with the run now."""
-        state, name = self.state, run_name(self.run.path)
+        """How it ended."""
+        state = self.state
         score = f", validation {state.score:.1f}" if state.score is not None else ""
-        line = f"{status}: {self.agent.steps:,} steps in {state.seconds:.1f} s{score}; everything is in {self.run.path}"
-        if status in ("done", "reached"):
-            score_it = f"drivetrain evaluate {name}{self.plan.judge}{self.plan.imports}"
-            return f"{line}\nsee it drive: drivetrain watch {name}{self.plan.imports}\nscore it: {score_it}"
-        return f"{line}\ngo on: drivetrain resume {name}{self.plan.imports}"
+        return f"{status}: {self.agent.steps:,} steps in {state.seconds:.1f} s{score}; everything is in {self.run.path}"
+
+    def _next_commands(self, status: str) -> str:
+        """What one wants to type now, in one line."""
+        name, imports = run_name(self.run.path), self.plan.imports
+        if status not in ("done", "reached"):
+            return f"go on: drivetrain resume {name}{imports}"
+        commands = (f"watch {name}", f"evaluate {name}{self.plan.judge}", f"compare {name}")
+        return "next: " + ", ".join(f"drivetrain {command}{imports}" for command in commands)
 
     def _say(self, text: str) -> None:
         self.progress.note(text)

@@ -230,7 +230,7 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     if settings.init_from is not None:
         notes += begin_from(learner.agent, settings.init_from, settings.trust)
     plan = make_plan(settings, env)
-    progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}")
+    progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:
         for note in notes:
             progress.note(note)

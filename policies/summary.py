@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .policy import Policy
+from .qnet import QPolicy
+
 ALL = "all"
 
 
@@ -50,6 +53,23 @@ def describe(module: nn.Module, example: Tensor, run: Callable[[Tensor], object]
     total = sum(use.operations for use in used.values())
     rows.append((ALL, type(module).__name__, "", f"{_parameters(module):,}", f"{total:,}"))
     return _table(rows)
+
+
+def describe_policy(policy: Policy | QPolicy) -> str:
+    """The same of a policy that decides once and, where it has one, asks its critic."""
+    pictures = len(policy.obs_shape) == 3
+    example = torch.zeros(1, *policy.obs_shape, dtype=torch.uint8 if pictures else torch.float32, device=policy.device)
+    if isinstance(policy, QPolicy):
+        return describe(policy, example, policy.act)
+    memory = policy.core.start(1, policy.device)
+
+    def decide(obs: Tensor) -> None:
+        normed = policy.obs_norm(obs)
+        _, value, _ = policy.step(normed, memory)
+        if value is None:
+            policy.value_with(normed, memory)
+
+    return describe(policy, example, decide)
 
 
 def _watch(used: dict[str, LayerUse], name: str) -> Callable[[nn.Module, object, object], None]:

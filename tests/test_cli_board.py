@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 import drivetrain
-from drivetrain import doctor, progress, rundir
+from drivetrain import doctor, progress, rundir, usage
 from drivetrain.clock import process_seconds
+from drivetrain.live import SPARKS, LiveBoard, sparkline
 from drivetrain.main import main
-from drivetrain.progress import LiveBoard, PlainLines, Snapshot, make_progress
+from drivetrain.progress import PlainLines, Snapshot, make_progress
 from drivetrain.rundir import create_run
 from drivetrain.trackers import LocalMirror
 
 METRICS = {"train/return": 512.34, "loss/policy": -0.01, "loss/value": 0.2, "loss/entropy": 1.5}
-SNAPSHOT = Snapshot(1_000_000, 4_000_000, 10.0, METRICS, {"eval/mean": 830.06, "eval/min": 400.0})
+SNAPSHOT = Snapshot(1_000_000, 4_000_000, 10.0, METRICS, {"eval/mean": 830.06, "eval/min": 400.0}, 844.44)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,7 @@ def test_a_snapshot_knows_its_rate_and_the_time_left() -> None:
     assert SNAPSHOT.steps_per_s == 100_000
     assert SNAPSHOT.seconds_left == 30  # 3,000,000 steps at 100,000 a second
     assert Snapshot(0, 10, 0.0).seconds_left is None
+    assert Snapshot(12, 10, 1.0).seconds_left == 0  # the last update may go beyond the plan
 
 
 def test_without_a_terminal_a_plain_line_comes_now_and_then(
@@ -56,22 +58,86 @@ def test_without_a_terminal_a_plain_line_comes_now_and_then(
     assert said[3:] == ["a note"]
 
 
-def test_in_a_terminal_a_board_shows_every_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+def test_the_lines_of_a_long_run_come_less_often(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = make_progress("ppo on racing")
+    for second in range(8 * 3600):
+        now[0] = float(second)
+        lines.show(SNAPSHOT)
+    assert 480 <= len(capsys.readouterr().out.splitlines()) <= 560  # one a minute, and a few more at first
 
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("TERM", "xterm")
+    return screen
+
+
+def test_in_a_terminal_a_board_shows_every_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
     board = make_progress("ppo on racing")
     assert isinstance(board, LiveBoard)
     board.show(SNAPSHOT)
     board.note("a note")
     board.close()
     board.close()
-    for word in ("ppo on racing", "1,000,000", "100,000", "512.3", "830.1", "400.0", "-0.01", "1.5", "a note"):
+    said = screen.getvalue()
+    for word in ("ppo on racing", "1,000,000", "4,000,000", "100,000", "25 %", "30 s", "512.3", "830.1", "400.0"):
+        assert word in said
+    for word in ("844.4", "-0.01", "1.5", "policy loss", "entropy", "device", "a note"):
+        assert word in said
+    assert "KL" not in said  # what a learner does not report takes no room
+
+
+def test_the_board_names_what_dqn_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    board = make_progress("dqn on racing")
+    board.show(Snapshot(1, 2, 1.0, {"loss/q": 0.25, "diag/epsilon": 0.05, "diag/replay_size": 20_036.0}))
+    board.close()
+    for word in ("epsilon", "0.05", "replay", "20,036"):
         assert word in screen.getvalue()
+
+
+def test_the_end_rings_the_bell_of_a_terminal_and_is_a_line_in_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_progress("ppo on racing").ring("next: drivetrain watch mine")
+    assert capsys.readouterr().out.splitlines()[-1] == "next: drivetrain watch mine"
+    screen = terminal(monkeypatch)
+    board = make_progress("ppo on racing")
+    board.close()
+    board.ring("next: drivetrain watch mine")
+    assert screen.getvalue().endswith("next: drivetrain watch mine\n\a")
+
+
+def test_a_curve_of_characters_goes_from_its_lowest_to_its_highest_value() -> None:
+    assert sparkline([0.0, 7.0, 3.0], 10) == SPARKS[0] + SPARKS[7] + SPARKS[3]
+    assert sparkline([5.0, 5.0], 10) == SPARKS[0] * 2
+    assert sparkline([1.0], 10) == ""
+    long = [float(k) for k in range(800)]
+    assert sparkline(long, 8) == SPARKS  # means of a hundred values each
+
+
+def test_the_use_of_the_device_is_measured_over_the_time_between_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, used = [10.0], [1.0]
+    monkeypatch.setattr(usage.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(usage, "_processor_seconds", lambda: used[0])
+    monkeypatch.setattr(usage, "_resident_bytes", lambda: 3 * 2**29)
+    use = usage.DeviceUse("cpu")
+    assert use.words() == "1.5 GiB"  # nothing to compare with yet
+    clock[0], used[0] = 12.0, 4.0
+    assert use.words() == "CPU 150 %, 1.5 GiB"  # 3 s of processor time in 2 s
+    clock[0], used[0] = 12.1, 4.1
+    assert use.words() == "CPU 150 %, 1.5 GiB"  # too soon to tell
 
 
 def test_the_mirror_writes_tensorboard_files_and_draws_the_curve(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class Silence:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    ring = note
+
     def close(self) -> None: ...
 
 
@@ -106,6 +108,16 @@ def records() -> list[dict[str, Any]]:
 
 def kept() -> list[tuple[int, float | None]]:
     return [(c.step, c.score) for c in reversed(valid_checkpoints(Path("runs/r/checkpoints")))]
+
+
+def test_the_last_line_names_the_commands_that_one_wants_next() -> None:
+    session = begin(Scripted([1.0]), Judge(0), Plan(30, judge=" --env CarRacing-v3", imports=" --import mine"))
+    play(session)
+    assert isinstance(session.progress, Silence)
+    assert session.progress.notes[-1] == (
+        "next: drivetrain watch runs/r --import mine, drivetrain evaluate runs/r --env CarRacing-v3 --import mine, "
+        "drivetrain compare runs/r --import mine"
+    )
 
 
 def test_without_validation_a_run_ends_with_its_last_step_and_no_score() -> None:

@@ -175,6 +175,8 @@ class Noted:
 
     def note(self, text: str) -> None: ...
 
+    ring = note
+
     def close(self) -> None:
         self.is_closed = True
 
@@ -182,7 +184,7 @@ class Noted:
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
     found = Noted()
-    monkeypatch.setattr("drivetrain.progress.make_progress", lambda _: found)
+    monkeypatch.setattr("drivetrain.progress.make_progress", lambda *_: found)
     return found
 
 
