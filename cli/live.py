@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveBoard", "sparkline"]
 
 INTERVAL = 0.2  # s between pictures
-WIDEST, BAR = 92, 40
+WIDEST, BAR, NAME = 92, 40, 14
 SPARKS = "▁▂▃▄▅▆▇█"
 LINE = 30  # characters of the curve
 LABELS = {
@@ -91,7 +91,7 @@ class LiveBoard:
         from rich.console import Group
         from rich.panel import Panel
 
-        parts = Group(self._progress(), self._scores(), self._numbers())
+        parts = Group(self._progress(), self._scores(), self._numbers(), self._device())
         return Panel(parts, title=self._title, title_align="left", box=box.ROUNDED, width=WIDEST, border_style="dim")
 
     def _progress(self) -> RenderableType:
@@ -134,7 +134,7 @@ class LiveBoard:
         last = self._last
         board = Table.grid(padding=(0, 1), expand=True)
         for _ in range(3):
-            board.add_column(style="dim", no_wrap=True)
+            board.add_column(style="dim", no_wrap=True, min_width=NAME)
             board.add_column(justify="left", no_wrap=True, ratio=1)
         cells = [
             ("steps", f"{last.step:,}"),
@@ -144,10 +144,16 @@ class LiveBoard:
         ]
         for place in range(0, len(cells), 3):
             board.add_row(*(word for cell in cells[place : place + 3] for word in cell))
-        use = self._use.words()
-        if use:
-            board.add_row("device", use)
         return board
+
+    def _device(self) -> RenderableType:
+        from rich.table import Table
+
+        row = Table.grid(padding=(0, 1))
+        row.add_column(style="dim", no_wrap=True, min_width=NAME)
+        row.add_column(no_wrap=True)
+        row.add_row("device", self._use.words() or "–")
+        return row
 
 
 def sparkline(values: list[float], width: int) -> str:
