@@ -27,6 +27,7 @@ VERBS = {
     "record": ("WHO --out FILE", "film a run, expert or random: mp4 or gif, no display needed"),
     "export": ("RUN --out FILE", "write a run's whole decision for other programs: an ONNX graph"),
     "parity": ("", "drive twin and original side by side and report the differences"),
+    "sweep": ("ALGO ENV", "search for better options, by many short trainings"),
     "runs": ("", "list the runs"),
     "doctor": ("", "versions, device, what is missing and the line that installs it"),
 }

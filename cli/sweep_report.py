@@ -1,0 +1,245 @@
+"""What a study found: report.md, its pictures, and the command that trains with the best."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from drivetrain.rundir import read_json
+from drivetrain.sweep_study import Study
+from drivetrain.sweep_work import options_text
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+__all__ = ["best_of", "default_of", "finished_line", "importances", "summary", "tally", "write_report"]
+
+TOP = 10  # trials in the table
+FEWEST = 4  # complete trials below which an importance says nothing
+UNITS = {
+    "score": "best validation score",
+    "steps": "steps to the target",
+    "seconds": "seconds of training to the target",
+    "processor": "seconds of processor time to the target, start-up included",
+}
+
+
+def tally(study: Study) -> dict[str, int]:
+    """Every trial by how it stands; one that was tried again counts once, by its last try."""
+    trials = study.trials()
+    again = {trial.user_attrs["after"] for trial in trials if "after" in trial.user_attrs}
+    names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+    counts = dict.fromkeys(names.values(), 0)
+    for trial in trials:
+        if trial.number not in again:
+            counts[names[trial.state.name]] += 1
+    return counts | {"repeated": len(again)}
+
+
+def best_of(study: Study) -> FrozenTrial | None:
+    """The complete trial with the best value, the first of equals."""
+    done = [trial for trial in study.trials() if trial.state.name == "COMPLETE" and trial.value is not None]
+    return min(done, key=lambda trial: -study.sign * (trial.value or 0.0), default=None)
+
+
+def default_of(study: Study) -> FrozenTrial | None:
+    """The last try of the first trial, that of the defaults."""
+    tries = [trial for trial in study.trials() if trial.user_attrs.get("default")]
+    return tries[-1] if tries else None
+
+
+def finished_line(study: Study, trial: FrozenTrial) -> str:
+    """One line about a trial that has ended."""
+    name = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[trial.state.name]
+    parts = [f"trial {trial.number:3d}  {name:<8}"]
+    if trial.state.name == "COMPLETE" and trial.value is not None:
+        parts.append(f"{number(trial.value)} {study.record.objective}")
+    else:
+        parts.append(str(trial.user_attrs.get("reason", "")))
+    best = best_of(study)
+    if best is not None:
+        parts.append(f"best {number(best.value)} (trial {best.number})")
+    parts.append(words(study.values(trial)))
+    return "  ".join(part for part in parts if part)
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    best, default = best_of(study), default_of(study)
+    return {
+        "study": study.path.name,
+        "path": str(study.path),
+        "objective": study.record.objective,
+        "trials": tally(study),
+        "trial": best.number if best else None,
+        "value": best.value if best else None,
+        "params": study.values(best) if best else None,
+        "default": default.value if default and default.state.name == "COMPLETE" else None,
+        "confirmation": confirmation(study),
+        "command": options_text(study, study.values(best)) if best else None,
+        "report": str(study.path / "report.md"),
+    }
+
+
+def confirmation(study: Study) -> dict[str, Any] | None:
+    """Best and default on fresh seeds, if that was run for the present best."""
+    best, default = best_of(study), default_of(study)
+    if best is None or default is None or not (study.path / "confirm.json").is_file():
+        return None
+    runs = read_json(study.path / "confirm.json")
+    pairs = [
+        (runs[str(seed)]["best"]["value"], runs[str(seed)]["default"]["value"])
+        for seed in sorted(int(key) for key in runs if key.isdigit())
+        if runs[str(seed)].get("trial") == best.number and {"best", "default"} <= set(runs[str(seed)])
+    ]
+    if not pairs:
+        return None
+    missing = -math.inf if study.record.rises else math.inf
+    ours, theirs = ([missing if value is None else float(value) for value in side] for side in zip(*pairs, strict=True))
+    medians = statistics.median(ours), statistics.median(theirs)
+    beats = study.sign * medians[0] > study.sign * medians[1]
+    wins = sum(study.sign * a > study.sign * b for a, b in zip(ours, theirs, strict=True))
+    return {
+        "trial": best.number, "best": ours, "default": theirs, "median_best": medians[0], "median_default": medians[1],
+        "wins": wins, "seeds": len(pairs), "beats": beats,
+    }  # fmt: skip
+
+
+def importances(study: Study) -> dict[str, float]:
+    """Share of each field in reaching the best tenth of the complete trials; empty while there are too few.
+
+    By PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: efficiently quantifying hyperparameter importance in arbitrary
+    subspaces"), which needs no package of its own, unlike fANOVA.
+    """
+    import warnings
+
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    done = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
+    if len(done) < FEWEST or len({trial.value for trial in done}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = get_param_importances(study.optuna, evaluator=PedAnovaImportanceEvaluator(), normalize=True)
+    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+
+
+def write_report(study: Study) -> None:
+    """report.md and its pictures, in the study folder."""
+    from drivetrain.sweep_plots import draw_all
+
+    shares = importances(study)
+    pictures = draw_all(study, shares)
+    best = best_of(study)
+    lines = [*_head(study), *_verdict(study, best)]
+    if best is not None:
+        lines += ["## The command", "", "```bash", options_text(study, study.values(best)), "```", ""]
+    lines += _top(study)
+    if shares:
+        lines += ["## Importance", "", "| option | share |", "|---|---|"]
+        lines += [f"| {dashed(name)} | {share:.0%} |" for name, share in shares.items()]
+        lines += ["", f"Of {_complete(study)} complete trials (PED-ANOVA); with few of them it is a hint, no more.", ""]
+    lines += _failures(study)
+    lines += ["## Pictures", "", *[f"![{picture.removesuffix('.png')}]({picture})" for picture in pictures], ""]
+    (study.path / "report.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _head(study: Study) -> list[str]:
+    record, counts = study.record, tally(study)
+    space = ", ".join(f"{dashed(name)} {dimension}" for name, dimension in record.space.items())
+    held = ", ".join(f"{dashed(name)} {value}" for name, value in record.fixed.items()) or "nothing"
+    states = ", ".join(f"{count} {name}" for name, count in counts.items() if count and name != "repeated")
+    return [
+        f"# {study.path.name}: {record.algo} on {record.env}",
+        "",
+        f"- objective: {UNITS[record.objective]}, median over {record.seeds} seed{'s' if record.seeds > 1 else ''}",
+        f"- trials: {states or 'none'}; {counts['repeated']} tries were lost and repeated",
+        f"- searched: {space}",
+        f"- held: {held}",
+        "",
+    ]
+
+
+def _verdict(study: Study, best: FrozenTrial | None) -> list[str]:
+    lines = ["## Result", ""]
+    default = default_of(study)
+    if best is None:
+        return [*lines, "No trial is complete yet.", ""]
+    worth = number(default.value) if default is not None and default.state.name == "COMPLETE" else "no value"
+    lines.append(f"Trial {best.number} is the best with {number(best.value)}; the defaults have {worth}.")
+    if best.user_attrs.get("default"):
+        return [*lines, "", "No trial beats the defaults: they are confirmed.", ""]
+    check = confirmation(study)
+    if check is None:
+        warning = "The best of many trials is partly luck: let both run on fresh seeds with `--confirm 3`."
+        return [*lines, "", warning, ""]
+    ours, theirs = check["median_best"], check["median_default"]
+    rows = zip(check["best"], check["default"], strict=True)
+    lines += ["", "On seeds that no trial had:", "", "| best | defaults |", "|---|---|"]
+    lines += [f"| {number(a)} | {number(b)} |" for a, b in rows]
+    lines += [f"| **median {number(ours)}** | **median {number(theirs)}** |", ""]
+    said = f"better on {check['wins']} of {check['seeds']} fresh seeds, medians {number(ours)} and {number(theirs)}"
+    change = f" ({ours / theirs - 1:+.0%})" if math.isfinite(ours) and math.isfinite(theirs) and theirs else ""
+    if check["beats"]:
+        return [*lines, f"The best beats the defaults: {said}{change}.", ""]
+    return [*lines, f"The defaults are confirmed: the best trial is {said}{change}.", ""]
+
+
+def _top(study: Study) -> list[str]:
+    names = list(study.record.space)
+    done = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
+    done.sort(key=lambda trial: -study.sign * (trial.value or 0.0))
+    if not done:
+        return []
+    head = ["trial", study.record.objective, "of each seed", *map(dashed, names)]
+    lines = [
+        f"## The best {min(TOP, len(done))} of {len(done)} complete trials",
+        "",
+        _row(head),
+        _row(["---"] * len(head)),
+    ]
+    for trial in done[:TOP]:
+        values = study.values(trial)
+        each = ", ".join(number(value) for value in trial.user_attrs.get("each", []))
+        mark = " (defaults)" if trial.user_attrs.get("default") else ""
+        lines.append(_row([f"{trial.number}{mark}", number(trial.value), each, *[str(values.get(n)) for n in names]]))
+    return [*lines, ""]
+
+
+def _failures(study: Study) -> list[str]:
+    failed = [trial for trial in study.trials() if trial.state.name == "FAIL"]
+    if not failed:
+        return []
+    follow = {trial.user_attrs.get("after"): trial for trial in study.trials()}
+    lines = ["## Tries that were lost", "", "| trial | reason | repeated as |", "|---|---|---|"]
+    for trial in failed:
+        later = follow.get(trial.number)
+        lines.append(_row([trial.number, trial.user_attrs.get("reason", ""), later.number if later else "–"]))
+    return [*lines, ""]
+
+
+def _complete(study: Study) -> int:
+    return sum(trial.state.name == "COMPLETE" for trial in study.trials())
+
+
+def _row(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def number(value: float | None) -> str:
+    """A value in a table: whole steps, scores and seconds with a decimal."""
+    if value is None or not math.isfinite(value):
+        return "not reached"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.1f}"
+
+
+def words(values: Mapping[str, object]) -> str:
+    """``learning-rate 0.001, gamma 0.99``."""
+    return ", ".join(f"{dashed(name)} {value}" for name, value in values.items())
+
+
+def dashed(name: str) -> str:
+    """num_envs -> num-envs."""
+    return name.replace("_", "-")
