@@ -12,8 +12,9 @@ from drivetrain.options import Parsed, Spec, flag, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
 from drivetrain.stopping import StopRequest
-from drivetrain.trackers import LocalMirror
-from drivetrain.train import ONLY_WITH, UNBUILT, RunOptions, make_plan, part_of, write_config
+from drivetrain.trackers import Trackers
+from drivetrain.train import ONLY_WITH, RunOptions, make_plan, part_of, write_config
+from drivetrain.wandb_options import tracking
 
 if TYPE_CHECKING:
     from drivetrain.agents.build import AnyPolicy
@@ -47,15 +48,17 @@ def main(argv: list[str]) -> Result:
     options = part_of(parsed.options, RunOptions)
     typed = parsed.source["name"] == "flag"
     check_new_name(options.name, typed)
+    tracked = tracking(options)
     for name in ("init_from", "teacher"):
         _check_source(parsed, name)
     run = create_run(options.name, f"imitate-racing-{options.seed}", typed)
-    mirror = LocalMirror(run.path)  # first of all: it loads its libraries while this process loads torch
+    # first of all: they load their libraries while this process loads torch
+    trackers = Trackers(run.path, tracked).begin()
     with StopRequest() as stop:
         try:
-            session = _start(run, mirror, parsed.options, ["pretrain", "imitate", *argv], stop)
+            session = _start(run, trackers, parsed.options, ["pretrain", "imitate", *argv], stop)
         except BaseException:  # an interrupt too: nothing half-made stays behind
-            mirror.abandon()
+            trackers.abandon()
             run.discard()
             raise
         return session.train(stop)
@@ -74,7 +77,6 @@ def imitate_spec() -> Spec[Any]:
         preset=partial(preset, ALGO, "racing"),
         config=True,
         file_extras=("version", "algo", "env"),
-        unbuilt=UNBUILT,
     )
 
 
@@ -103,7 +105,7 @@ def _check_source(parsed: Parsed[Any], name: str) -> None:
     find_run(who)
 
 
-def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
+def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
     """Everything between a valid command line and the first round."""
     from drivetrain.agents.checkpoint import choose_checkpoint
     from drivetrain.agents.cloning import build_cloning
@@ -142,7 +144,7 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     progress = make_progress(f"imitate on racing, run {run_name(run.path)}, {describe_device(device)}", device)
     try:
         progress.note(describe_policy(learner.policy))
-        return Session(learner, run, make_plan(settings, "racing"), validate, progress, mirror=mirror)
+        return Session(learner, run, make_plan(settings, "racing"), validate, progress, trackers=trackers)
     except BaseException:  # the terminal must have its cursor back
         progress.close()
         raise

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from drivetrain.envs.errors import UserError
-from drivetrain.options import Options, Parsed, Spec, flag, parse
+from drivetrain.options import Parsed, Spec, flag, parse
 from drivetrain.output import Failure, Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, run_name
 from drivetrain.stopping import StopRequest
-from drivetrain.trackers import LocalMirror
+from drivetrain.trackers import Trackers
 from drivetrain.train import RECORDED, part_of
+from drivetrain.wandb_options import TrackOptions, tracking
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +37,7 @@ EXIT_DIVERGED, EXIT_STORAGE, EXIT_INTERRUPTED = 4, 6, 75
 SHOWN_EVERY = 2.0  # s between lines on the screen
 
 
-class StudyOptions(Options):
+class StudyOptions(TrackOptions):
     """The run"""
 
     steps: int = Field(4_000, ge=1, description="length of the training: updates, of every network that is trained")
@@ -99,21 +100,22 @@ def pretrain(
     settings = part_of(parsed.options, StudyOptions)
     typed = parsed.source["name"] == "flag"
     check_new_name(settings.name, typed)
+    tracked = tracking(settings)
     with StopRequest() as stop:
         options = _resolve(parsed.options)
         settings = part_of(options, StudyOptions)
         what, build = make(options)
         stop.check()
         run = create_run(settings.name, f"{task}-{settings.seed}", typed)
-        mirror = LocalMirror(run.path)
+        trackers = Trackers(run.path, tracked).begin()
         try:
             _write_records(run, task, what, options, ["pretrain", task, *argv])
             study = build()
             stop.check()
-            session = StudySession(study, run, settings, mirror)
+            session = StudySession(study, run, settings, trackers)
             session.greet(f"{task}: {what}, run {run_name(run.path)}")
         except BaseException:  # an interrupt too: nothing half-made stays behind
-            mirror.abandon()
+            trackers.abandon()
             run.discard()
             raise
         return session.train(stop)
@@ -133,13 +135,13 @@ class StudySession:
         study: what is trained.
         run: where it is written; locked by this process.
         settings: the run's options.
-        mirror: writes TensorBoard files.
+        trackers: who listens.
     """
 
-    def __init__(self, study: Study, run: RunDir, settings: StudyOptions, mirror: LocalMirror) -> None:
+    def __init__(self, study: Study, run: RunDir, settings: StudyOptions, trackers: Trackers) -> None:
         from drivetrain.journal import MetricsFile
 
-        self.study, self.run, self.settings, self.mirror = study, run, settings, mirror
+        self.study, self.run, self.settings, self.trackers = study, run, settings, trackers
         self.metrics = MetricsFile(run.path / "metrics.jsonl")
         self.clock = Clock()
         self.found: dict[str, Any] = {"score": None}
@@ -207,6 +209,8 @@ class StudySession:
 
     def _loop(self, stop: StopRequest) -> str:
         """All fits, by turns, from one look at the losses to the next."""
+        from drivetrain.progress import say
+
         self._look()
         while not stop.requested:
             open_fits = [fit for fit in self.study.fits.values() if not fit.over]
@@ -217,6 +221,8 @@ class StudySession:
                 for fit in open_fits:
                     _advance(fit, stop)
             self._look()
+            for line in self.trackers.look():
+                say(line)
             every = self.settings.checkpoint_every
             going_on = not stop.requested and not all(fit.over for fit in open_fits)  # else the last one comes now
             if every is not None and self.steps // every > before // every and going_on:
@@ -287,9 +293,8 @@ class StudySession:
             self.metrics.close()
         except OSError as error:
             failure = error
-        warning = self.mirror.close()
-        if warning:
-            say(f"warning: {warning}")
+        for line in self.trackers.close(status):
+            say(line)
         self.run.close()
         if failure is None:
             return None

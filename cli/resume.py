@@ -12,7 +12,9 @@ from drivetrain.output import Result
 from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
 from drivetrain.stopping import StopRequest
 from drivetrain.tasks import check_recorded
+from drivetrain.trackers import Trackers
 from drivetrain.train import RunOptions, make_plan, part_of, task_words, train_spec, write_config
+from drivetrain.wandb_options import TrackOptions, tracking
 
 if TYPE_CHECKING:
     from drivetrain.agents.checkpoint import Checkpoint
@@ -31,6 +33,9 @@ class ResumeOptions(Options):
     )
     stop_at: float | None = Field(None, description="new score to end at; none = as it was")
     video_every: int | None = Field(None, ge=1, description="steps between films of a validation lap; none = as it was")
+    track: Literal["auto", "wandb", "offline", "none"] | None = Field(
+        None, description="where the run is tracked from here on; none = as it was"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = as it was")
     threads: int | None = Field(
         None, ge=1, le=4096, description="CPU threads; none = as it was, which repeats the run bit by bit"
@@ -83,6 +88,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     if asked.steps is not None and asked.steps < shortest:
         got, allowed = f"--steps {asked.steps}", f"{shortest} or more"
         raise UserError("the run is longer than that already", got=got, allowed=allowed)
+    trackers = Trackers(run.path, tracking(part_of(options, TrackOptions), asked.track is not None))
     device = choose_device(part_of(options, RunOptions).device)
     threads = set_threads(part_of(options, RunOptions).threads)
     options = options.model_copy(update={"device": device, "threads": threads})
@@ -99,7 +105,7 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     write_config(run, algo, env, options)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:
-        session = Session(learner.agent, run, plan, learner.validate, progress, state)
+        session = Session(learner.agent, run, plan, learner.validate, progress, state, trackers)
         progress.note(_where_from(run, chosen, state, ended))
     except BaseException:  # the terminal must have its cursor back
         progress.close()

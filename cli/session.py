@@ -24,7 +24,7 @@ from drivetrain.output import Failure, Result
 from drivetrain.progress import Progress, Snapshot
 from drivetrain.rundir import RunDir, run_name
 from drivetrain.stopping import StopRequest
-from drivetrain.trackers import LocalMirror
+from drivetrain.trackers import Trackers
 from drivetrain.videos import Videos
 
 __all__ = ["FIRST_VALIDATION_SEED", "Agent", "Plan", "RunState", "Session"]
@@ -115,7 +115,7 @@ class Session:
         validate: (first seed, episodes) -> Scores of the present policy, without exploration.
         progress: who is told.
         state: None for a new run, else that of the checkpoint the agent was restored from.
-        mirror: one that was started before.
+        trackers: who listens; by default the local mirror alone.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Session:
         validate: Callable[[int, int], Scores],
         progress: Progress,
         state: RunState | None = None,
-        mirror: LocalMirror | None = None,
+        trackers: Trackers | None = None,
     ) -> None:
         self.agent, self.run, self.plan, self.validate, self.progress = agent, run, plan, validate, progress
         resumed = state is not None
@@ -135,7 +135,8 @@ class Session:
         self.metrics = MetricsFile(run.path / "metrics.jsonl", self.state.seq if resumed else None)
         self.metrics.seq = self.state.seq
         self.evals = EvalFile(run.path / "eval.csv", agent.steps if resumed else None)
-        self.mirror = mirror or LocalMirror(run.path, self.state.seq, agent.steps if resumed else -1)
+        self.trackers = trackers or Trackers(run.path)
+        self.trackers.begin(self.state.seq, agent.steps if resumed else -1)
         self.videos = Videos(run.path, self._say)
         self.validation: dict[str, Any] = {}
         self.unstored: OSError | None = None
@@ -209,6 +210,7 @@ class Session:
             if improved or (due and self.agent.steps < self.plan.steps):
                 self._save()
             self.videos.look()
+            self._pass_on(self.trackers.look())
             if _crossed(before, self.agent.steps, self.plan.video_every):
                 self.videos.film(self.agent.steps, self.agent.policy.state_dict())
             stands = (self.agent.steps, self.plan.steps, self.state.seconds, metrics, self.validation, self.state.best)
@@ -324,9 +326,7 @@ class Session:
                 file.close()
             except OSError as error:
                 failure = error
-        warning = self.mirror.close()
-        if warning:
-            self._say(f"warning: {warning}")
+        self._pass_on(self.trackers.close(status))
         self.run.close()
         self._say(self._farewell(status))
         self.progress.ring(self._next_commands(status))
@@ -349,6 +349,10 @@ class Session:
             return f"go on: drivetrain resume {name}{imports}"
         commands = (f"watch {name}", f"evaluate {name}{self.plan.judge}", f"compare {name}")
         return "next: " + ", ".join(f"drivetrain {command}{imports}" for command in commands)
+
+    def _pass_on(self, lines: list[str]) -> None:
+        for line in lines:
+            self._say(line)
 
     def _say(self, text: str) -> None:
         self.progress.note(text)

@@ -11,12 +11,13 @@ from pydantic import BaseModel, Field, create_model
 
 from drivetrain.envs.errors import UserError, nearest
 from drivetrain.main import split_imports
-from drivetrain.options import Options, Parsed, Spec, flag, parse
+from drivetrain.options import Parsed, Spec, flag, parse
 from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run, read_run_config
 from drivetrain.stopping import StopRequest
 from drivetrain.tasks import environment, task_models
-from drivetrain.trackers import LocalMirror
+from drivetrain.trackers import Trackers
+from drivetrain.wandb_options import TrackOptions, tracking
 
 if TYPE_CHECKING:
     from drivetrain.session import Plan, Session
@@ -25,10 +26,6 @@ __all__ = ["RunOptions", "main", "make_plan", "part_of", "task_words", "train_sp
 
 MODEL = TypeVar("MODEL", bound=BaseModel)
 
-# options and values that are not built yet; () = the whole option
-UNBUILT: dict[str, tuple[str, ...]] = {
-    "track": ("wandb", "offline"),
-}
 # (option, its values): options that mean something only then
 ONLY_WITH: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
     ("obs", ("pixels",)): ("picture", "picture_size", "crop", "frame_stack", "indicators", "domain_randomize"),
@@ -42,7 +39,7 @@ RETRY_AFTER = 100_000  # steps; training takes longer than a validation in betwe
 RECORDED = ("version", "algo", "env")  # keys of config.json that are no options; --config takes such a file
 
 
-class RunOptions(Options):
+class RunOptions(TrackOptions):
     """The run"""
 
     steps: int = Field(20_000_000, ge=1, description="length of the training: decisions, all environments together")
@@ -61,7 +58,6 @@ class RunOptions(Options):
     video_every: int | None = Field(
         None, ge=1, description="steps between films of a lap of validation; none = no films"
     )
-    track: Literal["auto", "none"] = Field("auto", description="experiment tracking; both keep everything local")
     backend: Literal["native", "sb3"] = Field(
         "native",
         description="who learns: drivetrain, or Stable-Baselines3's algorithm with our networks and run folders",
@@ -82,15 +78,17 @@ def main(argv: list[str]) -> Result:
     run_options = part_of(parsed.options, RunOptions)
     typed = parsed.source["name"] == "flag"
     check_new_name(run_options.name, typed)
+    tracked = tracking(run_options)
     if run_options.init_from is not None:
         _check_source(parsed, run_options.init_from)
     run = create_run(run_options.name, f"{algo}-{env.replace('/', '-')}-{run_options.seed}", typed)
-    mirror = LocalMirror(run.path)  # first of all: it loads its libraries while this process loads torch
+    # first of all: they load their libraries while this process loads torch
+    trackers = Trackers(run.path, tracked).begin()
     with StopRequest() as stop:
         try:
-            session = _start(run, mirror, parsed.options, ["train", *argv], stop)
+            session = _start(run, trackers, parsed.options, ["train", *argv], stop)
         except BaseException:  # an interrupt too: nothing half-made stays behind
-            mirror.abandon()
+            trackers.abandon()
             run.discard()
             raise
         return session.train(stop)
@@ -113,7 +111,6 @@ def train_spec(algo: str, env: str) -> Spec[Any]:
         preset=partial(_defaults, algo, env),
         config=True,
         file_extras=RECORDED,
-        unbuilt=UNBUILT,
     )
 
 
@@ -207,7 +204,7 @@ def _check_source(parsed: Parsed[Any], init_from: str) -> None:
         find_run(init_from)
 
 
-def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
+def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
     """Everything between a valid command line and the first update."""
     from drivetrain.device import choose_device, set_threads
     from drivetrain.learner import begin_from, build_learner
@@ -234,7 +231,7 @@ def _start(run: RunDir, mirror: LocalMirror, options: BaseModel, argv: list[str]
     try:
         for note in notes:
             progress.note(note)
-        return Session(learner.agent, run, plan, learner.validate, progress, mirror=mirror)
+        return Session(learner.agent, run, plan, learner.validate, progress, trackers=trackers)
     except BaseException:  # the terminal must have its cursor back
         progress.close()
         raise

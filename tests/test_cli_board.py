@@ -165,10 +165,11 @@ def test_a_mirror_that_fails_is_a_warning(tmp_path: Path) -> None:
 
 def test_a_mirror_ends_with_its_trainer(tmp_path: Path) -> None:
     mirror = LocalMirror(tmp_path)
-    assert mirror._process is not None
-    assert mirror._process.stdin is not None
-    mirror._process.stdin.close()  # what the death of the trainer does
-    assert mirror._process.wait(20) == 0
+    process = mirror._side.process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()  # what the death of the trainer does
+    assert process.wait(20) == 0
 
 
 def test_a_folder_called_drivetrain_where_the_user_stands_is_not_the_mirror(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drivetrain import pretrain_imitate, session, train
+from drivetrain import trackers
 from drivetrain.agents.checkpoint import MODEL, TRAINER, choose_checkpoint
 from drivetrain.main import main
 
@@ -29,8 +29,7 @@ class NoMirror:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in (train, session, pretrain_imitate):
-        monkeypatch.setattr(module, "LocalMirror", lambda *_: NoMirror())
+    monkeypatch.setattr(trackers, "LocalMirror", lambda *_: NoMirror())
 
 
 def config(run: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from drivetrain import session as session_module
+from drivetrain import trackers
 from drivetrain.agents.checkpoint import load_trainer, valid_checkpoints
 from drivetrain.agents.evaluate import Scores
 from drivetrain.envs.errors import UserError
@@ -90,7 +91,7 @@ class Judge:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(session_module, "LocalMirror", lambda *_: NoMirror())
+    monkeypatch.setattr(trackers, "LocalMirror", lambda *_: NoMirror())
 
 
 def begin(agent: Scripted, judge: Judge, plan: Plan) -> Session:

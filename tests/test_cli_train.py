@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain import learner, session, train
+from drivetrain import learner, session, trackers
 from drivetrain.agents.checkpoint import MODEL, TRAINER, VALUES, choose_checkpoint
 from drivetrain.agents.evaluate import Scores
 from drivetrain.agents.metrics import METRICS
@@ -23,6 +23,7 @@ from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.observe import OBS_SIZE
 from drivetrain.journal import read_metrics
 from drivetrain.main import main
+from drivetrain.train import main as train_main
 
 # 4 cars, 8 steps: 32 steps an update
 TINY = ["--num-envs", "4", "--num-steps", "8", "--num-minibatches", "2", "--num-tracks", "2", "--hidden", "8"]
@@ -38,8 +39,7 @@ class NoMirror:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in (train, session):
-        monkeypatch.setattr(module, "LocalMirror", lambda *_: NoMirror())
+    monkeypatch.setattr(trackers, "LocalMirror", lambda *_: NoMirror())
 
 
 def call(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def test_a_driver_that_sees_pictures_trains_resumes_and_is_scored_in_both_worlds
 @pytest.mark.parametrize("obs", ["state", "pixels"])
 def test_help_shows_the_preset_of_the_observation_asked_for(capsys: pytest.CaptureFixture[str], obs: str) -> None:
     with pytest.raises(SystemExit, match="0"):
-        train.main(["ppo", "racing", "--obs", obs, "--help"])
+        train_main(["ppo", "racing", "--obs", obs, "--help"])
     page = " ".join(capsys.readouterr().out.split())
     encoder = "mlp" if obs == "state" else "cnn"
     assert f"cnn or resnet for pictures (default {encoder})" in page
@@ -428,7 +428,7 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--obs", "pixels", "--num-envs", "1e8"], 8, ["out of memory", "num_envs 100000000"]),
         (["dqn", "racing", "--backend", "sb3", "--buffer", "none"], 2, ["without a replay"]),
         (["ppo", "racing", "--init-from", "nothing.zip"], 2, ["no such file", "nothing.zip"]),
-        (["ppo", "racing", "--track", "wandb"], 2, ["not built yet"]),
+        (["ppo", "racing", "--track", "wandb", "--project", "a/b"], 2, ["--project", "wandb refuses"]),
         (["ppo", "racing", "--env-args", "x=1"], 2, ["unknown option", "--env-args"]),
         (["ppo", "CartPole-v1", "--env-args", "x"], 2, ["--env-args holds no NAME=VALUE"]),
         (["ppo", "racing", "--import", "no_such_module"], 2, ["cannot import no_such_module", "No module named"]),

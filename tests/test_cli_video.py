@@ -190,8 +190,7 @@ def test_a_film_ends_with_its_trainer_and_the_next_trainer_sweeps(run):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in ("train", "session"):
-        monkeypatch.setattr(f"drivetrain.{module}.LocalMirror", lambda *_: NoMirror())
+    monkeypatch.setattr("drivetrain.trackers.LocalMirror", lambda *_: NoMirror())
     return tmp_path
 
 
@@ -216,6 +215,15 @@ def test_a_training_films_a_validation_lap_now_and_then(here, capsys):
     assert json.loads((here / "runs/r/config.json").read_text())["video_every"] == 256
     with av.open("runs/r/videos/step_000000000256.mp4") as film:
         assert film.duration / av.time_base == pytest.approx(20.0)  # a beginner uses up all of its 1,000 frames
+
+
+def test_the_film_shows_the_environment_as_the_agent_knows_it(here, capsys):
+    few = ["--num-envs", "4", "--num-steps", "8", "--num-minibatches", "2", "--hidden", "8", "--threads", "1"]
+    words = [*few, "--frame-stack", "3", "--env-args", "max_episode_steps=5", "--eval-every", "none"]
+    code, told, said = call(capsys, "train", "ppo", "CartPole-v1", *words, "--steps", "320", *R, "--video-every", "256")
+    assert (code, told["status"]) == (0, "done"), said
+    with av.open("runs/r/videos/step_000000000256.mp4") as film:  # without its own frame stack nothing could act
+        assert film.streams.video[0].frames == 5
 
 
 @pytest.mark.invariance
