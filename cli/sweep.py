@@ -341,12 +341,15 @@ def _watch(study: Study, crew: Any, stop: StopRequest) -> None:
 
 
 def _tell(study: Study, values: Mapping[str, Any], status: str) -> None:
+    from drivetrain.sweep_report import number
+
     counts = ", ".join(f"{count} {name}" for name, count in values["trials"].items() if count)
     say(f"{status}: {counts}; everything is in {study.path}")
     check = values["confirmation"]
     if check is not None:
         verdict = "beats the defaults" if check["beats"] else "does not beat the defaults: they are confirmed"
-        say(f"on fresh seeds the best {verdict}: medians {check['median_best']:g} and {check['median_default']:g}")
+        medians = f"{number(check['median_best'])} and {number(check['median_default'])}"
+        say(f"on fresh seeds the best {verdict}: medians {medians}")
     if values["command"]:
         say(f"train with the best: {values['command']}")
     if status == "interrupted":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from drivetrain.curve import GRID, INK, MUTED, TRAINING, VALIDATION
 from drivetrain.pretrain_plots import dress, new_figure, write_png
 from drivetrain.sweep_report import UNITS, best_of, dashed, default_of, number
+from drivetrain.sweep_space import Dimension
 from drivetrain.sweep_study import Study
 
 if TYPE_CHECKING:
@@ -130,11 +131,27 @@ def _draw_slice(study: Study, axes: Axes, name: str, trials: list[FrozenTrial], 
     if choices:
         axes.set_xticks(range(len(choices)), [str(choice).replace(",", "x") for choice in choices], fontsize=7)
         axes.set_xlim(-0.5, len(choices) - 0.5)
-    elif dimension.log:
-        axes.set_xscale("log")
+    else:
+        _searched(axes, dimension)
     dress(axes, "", dashed(name), "")
     _number_axis(axes, study)
+    axes.margins(y=0.08)
     axes.tick_params(labelsize=7)
+
+
+def _searched(axes: Axes, dimension: Dimension) -> None:
+    """The whole range, whether tried or not, with three numbers on it."""
+    low, high = float(dimension.low), float(dimension.high)
+    if dimension.log:
+        axes.set_xscale("log")
+        edge = (high / low) ** 0.05
+        axes.set_xlim(low / edge, high * edge)
+        ticks = [low, math.sqrt(low * high), high]
+    else:
+        axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        ticks = [low, round((low + high) / 2) if dimension.kind == "int" else (low + high) / 2, high]
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def _default_line(study: Study, axes: Axes) -> None:

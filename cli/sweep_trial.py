@@ -197,7 +197,7 @@ def _conclude(study: Study, runs: Sequence[SeedRun]) -> Outcome:
     if objective == "score":
         return Outcome("failed", reason="no validation gave a score", facts=facts)
     target = study.record.fixed.get("stop_at")
-    return Outcome("pruned", reason=f"{target:g} not reached by half of the seeds", facts=facts)
+    return Outcome("pruned", reason=f"half of the seeds did not reach {target:g}", facts=facts)
 
 
 def failure(run: SeedRun) -> Outcome:
