@@ -162,9 +162,12 @@ def _roads(seeds: tuple[int, ...], device: str) -> Tracks:
     return build_tracks([centreline_of_seed(seed) for seed in seeds], seeds, device)
 
 
-def scored(config: SimConfig | None) -> SimConfig:
-    """The task of a driver as it is scored: how it was paid, and what colours it was shown, belongs to training."""
-    plain = replace(config or SimConfig(), domain_randomize=False, indicators="original")
+def scored(config: SimConfig | None, colours: bool = False) -> SimConfig:
+    """The task of a driver as it is scored: how it was paid, and what colours it was shown, belongs to training.
+
+    ``colours`` shows other ones in every episode.
+    """
+    plain = replace(config or SimConfig(), domain_randomize=colours, indicators="original")
     return replace(plain, gap_cost=0.0, gap_cost_start=None, patience=0)
 
 
@@ -174,14 +177,21 @@ def play_twin(
     sim_config: SimConfig | None = None,
     device: torch.device | str = "cpu",
     count: Callable[[Tensor, Tensor], None] | None = None,
+    colours: bool = False,
 ) -> Scores:
     """One episode per seed in the batched simulator, all at once.
 
-    ``count`` is shown the actions of every step, and [B] bool whose episode is not over yet.
+    Args:
+        actor: who drives.
+        seeds: of the tracks.
+        sim_config: the task.
+        device: where.
+        count: is shown the actions of every step, and [B] bool whose episode is not over yet.
+        colours: other ones in every episode.
     """
     began = time.monotonic()
     tracks = _roads(tuple(seeds), str(device))
-    sim = Sim(tracks, len(seeds), scored(sim_config))
+    sim = Sim(tracks, len(seeds), scored(sim_config, colours))
     obs = sim.reset()
     score = torch.zeros(len(seeds), dtype=torch.float64, device=tracks.device)
     frames = torch.zeros(len(seeds), dtype=torch.int64, device=tracks.device)
@@ -204,16 +214,22 @@ def play_original(
     seeds: Sequence[int],
     sim_config: SimConfig | None = None,
     count: Callable[[Tensor], None] | None = None,
+    colours: bool = False,
 ) -> Scores:
     """One episode per seed in the original CarRacing-v3, side by side in this process, decisions taken as a batch.
 
-    ``count`` is shown the actions of every step.
+    Args:
+        actor: who drives.
+        seeds: of the episodes.
+        sim_config: the task.
+        count: is shown the actions of every step.
+        colours: other ones in every episode, as the original draws them with domain_randomize.
 
     Raises:
         UserError: Box2D missing.
     """
     began = time.monotonic()
-    config = scored(sim_config)
+    config = scored(sim_config, colours)
     envs = [OriginalEnv.of(config) for _ in seeds]
     for env, seed in zip(envs, seeds, strict=True):
         env.restart(seed)
@@ -256,6 +272,7 @@ def play_original_in_workers(
     seeds: Sequence[int],
     sim_config: SimConfig | None = None,
     workers: int | None = None,
+    colours: bool = False,
 ) -> Scores:
     """play_original, the seeds shared out among this process and spawned ones.
 
@@ -263,7 +280,7 @@ def play_original_in_workers(
         make_actor: a function at the top of a module: (who, actions) -> Actor. It runs inside each worker, so that only
             plain data crosses over.
         who: what make_actor understands: "expert", "random", a run folder.
-        seeds, sim_config: as play_original takes them.
+        seeds, sim_config, colours: as play_original takes them.
         workers: processes, this one included; None = one per core, but a single one for few episodes.
     """
     config = sim_config or SimConfig()
@@ -271,14 +288,14 @@ def play_original_in_workers(
     count = workers or (available_cores() if len(seeds) >= few else 1)
     count = min(count, len(seeds))
     if count == 1:
-        return play_original(make_actor(who, config.actions), seeds, config)
+        return play_original(make_actor(who, config.actions), seeds, config, colours=colours)
     began = time.monotonic()
     parts = [tuple(seeds[k::count]) for k in range(count)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count - 1, mp_context=context) as pool:
-        jobs = [pool.submit(_part, make_actor, who, part, config) for part in parts[1:]]
+        jobs = [pool.submit(_part, make_actor, who, part, config, colours) for part in parts[1:]]
         # this process plays while the others start
-        played = [play_original(make_actor(who, config.actions), parts[0], config)]
+        played = [play_original(make_actor(who, config.actions), parts[0], config, colours=colours)]
         played += [job.result() for job in jobs]
     by_seed = {
         seed: (score, frames)
@@ -289,9 +306,11 @@ def play_original_in_workers(
     return Scores(tuple(seeds), scores, frames, time.monotonic() - began)
 
 
-def _part(make_actor: Callable[[str, str], Actor], who: str, seeds: Sequence[int], config: SimConfig) -> Scores:
+def _part(
+    make_actor: Callable[[str, str], Actor], who: str, seeds: Sequence[int], config: SimConfig, colours: bool
+) -> Scores:
     torch.set_num_threads(1)
-    return play_original(make_actor(who, config.actions), seeds, config)
+    return play_original(make_actor(who, config.actions), seeds, config, colours=colours)
 
 
 def scripted_actor(who: str, actions: str) -> Actor:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +28,6 @@ def call(*words: str) -> dict[str, Any]:
     return {**json.loads(done.stdout.splitlines()[-1]), "measured_s": seconds}
 
 
-def play_colours(run: str, episodes: int) -> dict[str, Any]:
-    """Test seeds of the original in random colours, one after the other."""
-    import torch
-
-    from drivetrain.agents.evaluate import THRESHOLD, Scores
-    from drivetrain.drivers import find_driver
-    from drivetrain.envs.original import OriginalEnv
-    from drivetrain.learner import load_policy_of
-
-    driver = find_driver(run)
-    policy, env = load_policy_of(Path(driver.key)), OriginalEnv.of(replace(driver.sim_config, domain_randomize=True))
-    scores = []
-    for seed in range(episodes):
-        obs, _ = env.reset(seed=seed)
-        score, done = 0.0, False
-        while not done:
-            action = policy.act(torch.as_tensor(obs)[None])[0].numpy()
-            obs, reward, terminated, truncated, _ = env.step(action)
-            score, done = score + reward, terminated or truncated
-        scores.append(score)
-    found = Scores(tuple(range(episodes)), tuple(scores), (0,) * episodes, 0.0)
-    failures = found.failures(THRESHOLD)
-    return {"scores": scores, "mean": found.mean, "sd": found.sd, "min": found.min, "failures": failures}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--obs", default="pixels", help="what the student sees (default pixels)")
@@ -62,7 +36,8 @@ def main() -> None:
     parser.add_argument("--colours", action="store_true", help="random colours, in training and in the original")
     parser.add_argument("--keep", type=Path, help="folder to keep the runs in (default: nowhere)")
     options, more = parser.parse_known_args()
-    more += ["--domain-randomize"] if options.colours else []
+    colours = ["--domain-randomize"] if options.colours else []
+    more += colours
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         runs = []
@@ -70,10 +45,7 @@ def main() -> None:
             name = str(folder / f"imitate-{options.obs}-{seed}")
             train = ("pretrain", "imitate", "--obs", options.obs, "--seed", str(seed), "--name", name, *more)
             trained = call(*train)
-            if options.colours:
-                score = play_colours(name, options.episodes)
-            else:
-                score = call("evaluate", name, "--env", "CarRacing-v3", "--episodes", str(options.episodes))
+            score = call("evaluate", name, "--env", "CarRacing-v3", "--episodes", str(options.episodes), *colours)
             runs.append({"seed": seed, "train": trained, "original": score})
             print(f"seed {seed}: {trained['measured_s']:.0f} s, mean {score['mean']:.1f}, min {score['min']:.1f}")
     walls = [run["train"]["measured_s"] for run in runs]

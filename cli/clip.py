@@ -35,20 +35,16 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from drivetrain.agents.config import task_in
-    from drivetrain.drivers import Driver
+    from drivetrain.drivers import trained_driver
     from drivetrain.envs.errors import UserError
-    from drivetrain.envs.task import sim_config
     from drivetrain.film import Film
     from drivetrain.record import Cut, film_episode, stage
     from drivetrain.rundir import read_run_config
     from drivetrain.session import FIRST_VALIDATION_SEED
 
     torch.set_num_threads(1)
-    config = read_run_config(run)
-    task = task_in(config)
     weights = run / WEIGHTS / f"step_{step:012d}"
-    driver = Driver(run.resolve().name, str(weights), str(config["env"]), sim_config(**task), step)
+    driver = trained_driver(run.resolve().name, weights, read_run_config(run), step)
     out = film_path(run, step)
     try:
         scenes, montage = stage([driver], driver.env, SIZE, out.suffix, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drivetrain.agents.evaluate import Actor
     from drivetrain.envs.sim import SimConfig
 
-__all__ = ["HUMAN", "SCRIPTED", "Driver", "actor_of", "env_of", "find_driver"]
+__all__ = ["HUMAN", "SCRIPTED", "Driver", "actor_of", "env_of", "find_driver", "trained_driver", "with_env_args"]
 
 SCRIPTED = ("expert", "random")
 HUMAN = "human"
@@ -68,10 +68,8 @@ def find_driver(
         return Driver(who, who, RACING, sim_config(**task))
     path = find_run(who)
     config = read_run_config(path)
-    env = str(config.get("env", RACING))
-    check_recorded(env)
-    drives = env in (RACING, ORIGINAL)
-    task = task_in(config) if drives else TASK
+    check_recorded(str(config.get("env", RACING)))
+    task = _task_of(config)
     for name, asked in (("actions", actions), ("frame_skip", frame_skip)):
         if asked is not None and asked != task[name]:
             fix = f"leave --{name.replace('_', '-')} out"
@@ -79,12 +77,41 @@ def find_driver(
     from drivetrain.agents.checkpoint import choose_checkpoint
 
     chosen = choose_checkpoint(path / "checkpoints", checkpoint)
-    return Driver(run_name(path), str(chosen.path), env, sim_config(**task), chosen.step, config)
+    return trained_driver(run_name(path), chosen.path, config, chosen.step)
+
+
+def trained_driver(name: str, checkpoint: Path, config: Mapping[str, Any], step: int) -> Driver:
+    """A driver out of a checkpoint and the config.json of its run."""
+    from drivetrain.envs.task import sim_config
+
+    env = str(config.get("env", RACING))
+    return Driver(name, str(checkpoint), env, sim_config(**_task_of(config)), step, config)
+
+
+def _task_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The task of a run where a car is driven; that of others is in their record."""
+    return task_in(config) if config.get("env", RACING) in (RACING, ORIGINAL) else dict(TASK)
 
 
 def env_of(drivers: Sequence[Driver], asked: str | None) -> str:
     """Where they drive together: where it is asked for, else where the first run among them was trained."""
     return asked or next((driver.env for driver in drivers if driver.step is not None), drivers[0].env)
+
+
+def with_env_args(drivers: Sequence[Driver], env: str, env_args: Mapping[str, Any]) -> list[Driver]:
+    """The drivers in an environment that is made with these arguments.
+
+    Raises:
+        UserError: a car is driven there, or a run has arguments of its own.
+    """
+    if not env_args:
+        return list(drivers)
+    if env in (RACING, ORIGINAL):
+        raise UserError(f"--env-args is of no use with {env}", fix="leave it out")
+    trained = next((driver.name for driver in drivers if driver.key not in SCRIPTED), None)
+    if trained is not None:
+        raise UserError(f"the run {trained} has env_args of its own", fix="leave --env-args out")
+    return [replace(driver, env=env, record={"env_args": dict(env_args)}) for driver in drivers]
 
 
 def actor_of(key: str, actions: str, device: str = "cpu") -> Actor:

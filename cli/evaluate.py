@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from drivetrain.agents.config import ORIGINAL, RACING
-from drivetrain.drivers import SCRIPTED, Driver, actor_of, find_driver
+from drivetrain.drivers import SCRIPTED, Driver, actor_of, find_driver, with_env_args
 from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result, console
@@ -44,6 +44,7 @@ class EvaluateOptions(Options):
     env_args: dict[str, Any] = Field(
         {}, description="for random on a Gymnasium id: keyword arguments for gymnasium.make: a=1,b=text, or JSON"
     )
+    domain_randomize: bool = Field(False, description="for drivers that see pictures: other colours in every episode")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto = cuda if present")
     csv: str | None = Field(None, description="file to write the episodes to: seed, score, frames")
 
@@ -70,7 +71,8 @@ def main(argv: list[str]) -> Result:
     if target is not None:
         _check_writable(target)
     _check_fit(driver, env)
-    scores = play(driver, env, range(options.seed, options.seed + options.episodes), options.device)
+    seeds = range(options.seed, options.seed + options.episodes)
+    scores = play(driver, env, seeds, options.device, options.domain_randomize)
     if target is not None:
         rows = zip(scores.seeds, scores.scores, scores.frames, strict=True)
         target.write_text("seed,score,frames\n" + "".join(f"{s},{x:.3f},{f}\n" for s, x, f in rows), encoding="utf-8")
@@ -81,20 +83,23 @@ def main(argv: list[str]) -> Result:
     return Result({"env": env, **summary(scores, threshold)})
 
 
-def play(driver: Driver, env: str, seeds: range, device: str = "auto") -> Scores:
-    """One episode per seed."""
+def play(driver: Driver, env: str, seeds: range, device: str = "auto", colours: bool = False) -> Scores:
+    """One episode per seed; of a car with ``colours`` in other ones each."""
     if env not in CARS:
         return _play_elsewhere(driver, env, seeds, device)
     from drivetrain.agents.evaluate import Scores, play_original_in_workers, play_twin
     from drivetrain.device import choose_device, keep_freed_memory, set_threads
 
     if env == ORIGINAL:
-        return play_original_in_workers(actor_of, driver.key, seeds, driver.sim_config)
+        return play_original_in_workers(actor_of, driver.key, seeds, driver.sim_config, colours=colours)
     place = choose_device(device)
     set_threads(None)
     keep_freed_memory()
     actor = driver.actor(place)
-    parts = [play_twin(actor, seeds[k : k + BATCH], driver.sim_config, place) for k in range(0, len(seeds), BATCH)]
+    parts = [
+        play_twin(actor, seeds[k : k + BATCH], driver.sim_config, place, colours=colours)
+        for k in range(0, len(seeds), BATCH)
+    ]
     return Scores(
         tuple(seed for part in parts for seed in part.seeds),
         tuple(score for part in parts for score in part.scores),
@@ -120,10 +125,10 @@ def _check_use(options: EvaluateOptions, driver: Driver, env: str) -> None:
     """Refuse options given in vain."""
     if options.actions is not None and env not in CARS:
         raise UserError(f"--actions is of no use with {env}: it has actions of its own", fix="leave it out")
-    if options.env_args and env in CARS:
-        raise UserError(f"--env-args is of no use with {env}", fix="leave it out")
-    if options.env_args and driver.key not in SCRIPTED:
-        raise UserError(f"the run {driver.name} has env_args of its own", fix="leave --env-args out")
+    if options.domain_randomize and (env not in CARS or driver.sim_config.obs != "pixels"):
+        what = f"--domain-randomize is of no use: {driver.name} sees no picture of {RACING} or {ORIGINAL}"
+        raise UserError(what, fix="leave it out")
+    with_env_args([driver], env, options.env_args)
 
 
 def _check_fit(driver: Driver, env: str) -> None:

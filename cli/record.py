@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -36,6 +36,9 @@ class RecordOptions(Options):
         "none = where the first run was trained",
     )
     episodes: int = Field(1, ge=1, le=1000, description="episodes, one after the other")
+    env_args: dict[str, Any] = Field(
+        {}, description="for random on a Gymnasium id: keyword arguments for gymnasium.make: a=1,b=text, or JSON"
+    )
     seed: int = Field(0, ge=0, le=2**62, description="episode i is on the track of seed + i")
     size: str | None = Field(
         None,
@@ -63,7 +66,7 @@ def main(argv: list[str]) -> Result:
     parsed = parse(SPEC, argv)
     options = parsed.options
     # all that is cheap to check comes before anything slow
-    from drivetrain.drivers import HUMAN, env_of, find_driver
+    from drivetrain.drivers import HUMAN, env_of, find_driver, with_env_args
     from drivetrain.film import check_target
 
     if HUMAN in parsed.words:
@@ -86,6 +89,7 @@ def main(argv: list[str]) -> Result:
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
     drivers = [find_driver(who, options.checkpoint) for who in parsed.words]
     env = env_of(drivers, asked)
+    drivers = with_env_args(drivers, env, options.env_args)
     scenes, montage = stage(drivers, env, size, path.suffix.lower(), options.pixels)
     try:
         scores = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -36,6 +36,9 @@ class WatchOptions(Options):
         None,
         description="racing, CarRacing-v3 (the original), or any Gymnasium environment that renders rgb_array; none = "
         "where the first run was trained",
+    )
+    env_args: dict[str, Any] = Field(
+        {}, description="for random on a Gymnasium id: keyword arguments for gymnasium.make: a=1,b=text, or JSON"
     )
     seed: int = Field(0, ge=0, le=2**62, description="episode i is on the track of seed + i")
     episodes: int | None = Field(None, ge=1, description="episodes to show; none = until the window is closed")
@@ -76,11 +79,12 @@ def main(argv: list[str]) -> Result:
 
     import torch
 
-    from drivetrain.drivers import env_of, find_driver
+    from drivetrain.drivers import env_of, find_driver, with_env_args
 
     torch.set_num_threads(1)  # for a single car more threads only wait for each other
     drivers = [_human(options.player) if who == HUMAN else find_driver(who, options.checkpoint) for who in words]
     env = env_of(drivers, asked)
+    drivers = with_env_args(drivers, env, options.env_args)
     window = Window(size, f"drivetrain watch {' '.join(words)}")
     try:
         show = _show(window, drivers, env, size, options)

@@ -89,3 +89,17 @@ def test_weights_that_are_not_those_of_the_record_name_the_first_that_differs(
     assert "(4, 4)" in said  # four observations into four units
     assert "allowed (6, 4)" in said
     assert "weight" in said
+
+
+def test_other_colours_are_shown_to_drivers_that_see_pictures_and_to_no_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = {"num_envs": 2, "num_steps": 4, "num_minibatches": 1, "hidden": (4,), "channels": (4, 4, 4)}
+    PPO("racing", obs="pixels", frame_skip=50, **few).save("runs/seer")  # type: ignore[arg-type]
+    for env in ("racing", "CarRacing-v3"):
+        asked = ["seer", "--env", env, "--episodes", "2"]
+        plain, coloured = scores(capsys, *asked), scores(capsys, *asked, "--domain-randomize")
+        assert plain["scores"] == scores(capsys, *asked)["scores"]
+        assert plain["scores"] != coloured["scores"]
+    for blind in (["expert"], ["random", "--env", "CartPole-v1"]):
+        assert "sees no picture" in refusal(capsys, "evaluate", *blind, "--domain-randomize")

@@ -143,6 +143,7 @@ def test_odd_sizes_are_padded_to_even_ones(capsys, tmp_path):
         (["expert", "nobody", "--out", "film.mp4"], "no such run"),
         (["--out", "film.mp4"], "WHO is missing"),
         (["nobody", "--out", "film.mp4"], "no such run"),
+        (["random", "--out", "film.mp4", "--env-args", "a=1"], "--env-args is of no use with racing"),
         (["expert", "human", "--out", "film.mp4"], "use drivetrain watch human"),
         (["expert", "--out", "~nobody-of-this-name/film.mp4"], "no such home folder"),
     ],
@@ -259,6 +260,12 @@ def test_any_environment_that_renders_is_filmed_at_its_own_speed(capsys, tmp_pat
     assert sum(told["scores"]) == len(pictures) == told["frames"]  # a reward of 1 a step
     assert pictures[0].shape == (400 + 25 + 1, 600, 3)  # a caption above, and an even height
     assert pictures[0][100:200].mean() > 250  # white paper
+
+
+def test_arguments_of_an_environment_hold_in_its_film(capsys, tmp_path):
+    out, words = tmp_path / "pole.mp4", ["--env", "CartPole-v1", "--env-args", "max_episode_steps=5"]
+    code, told, _ = run(capsys, "record", "random", "--out", str(out), *words)
+    assert (code, told["scores"], told["frames"]) == (0, [5.0], 5)
 
 
 def test_a_driver_is_filmed_in_the_colours_it_is_scored_in():

@@ -222,8 +222,9 @@ def test_the_film_shows_the_environment_as_the_agent_knows_it(here, capsys):
     words = [*few, "--frame-stack", "3", "--env-args", "max_episode_steps=5", "--eval-every", "none"]
     code, told, said = call(capsys, "train", "ppo", "CartPole-v1", *words, "--steps", "320", *R, "--video-every", "256")
     assert (code, told["status"]) == (0, "done"), said
-    with av.open("runs/r/videos/step_000000000256.mp4") as film:  # without its own frame stack nothing could act
-        assert film.streams.video[0].frames == 5
+    (film,) = Path("runs/r/videos").iterdir()
+    with av.open(str(film)) as film:  # without its own frame stack nothing could act
+        assert film.streams.video[0].frames == 3  # every second of five
 
 
 @pytest.mark.invariance
