@@ -44,7 +44,7 @@ class Destination:
     run: Path
     id: str
     online: bool
-    pid: int  # of the process whose use of the machine is recorded
+    pid: int  # of the process whose use of the machine is recorded, 0 = of none
     init_timeout: float = 15.0  # s
     finish_timeout: float = 15.0  # s, 0 = until everything is sent
     resumed_seq: int = 0  # last record that the destination is known to have
@@ -145,8 +145,8 @@ class Client:
         """A picture of the run folder; False if there is no step left for it before the next record."""
         return self._send_media(f"media/{Path(name).stem}", self._wandb.Image(str(self._to.run / name)), step)
 
-    def send_model(self, model: Model, aliases: list[str]) -> None:
-        """The weights of a checkpoint, with its manifest and config.json.
+    def send_model(self, model: Model, aliases: list[str], wait: bool = False) -> None:
+        """The weights of a checkpoint, with its manifest and config.json; ``wait`` keeps the next one behind it.
 
         Raises:
             WandbFailure: the checkpoint was removed meanwhile, or wandb refuses.
@@ -157,7 +157,9 @@ class Client:
             files = [model.path / "model.safetensors", model.path / "manifest.json", self._to.run / "config.json"]
             for path in files:
                 artifact.add_file(str(path), skip_cache=True)
-            self._run.log_artifact(artifact, aliases=aliases)
+            sent = self._run.log_artifact(artifact, aliases=aliases)
+            if wait and self._to.online:  # the server calls the one that comes last the latest
+                sent.wait(timeout=int(self._to.finish_timeout) or None)
         except Exception as error:
             raise WandbFailure(_reason(error)) from None
 
@@ -196,7 +198,6 @@ def _open(wandb: Any, to: Destination) -> Any:
         code = read_json(to.run / "code.json")
     except UserError:
         code = {}
-    sys.argv = str(code.get("command", "drivetrain")).split()  # what the run's page shows as its command
     settings = wandb.Settings(
         init_timeout=to.init_timeout,
         finish_timeout=to.finish_timeout,
@@ -209,26 +210,32 @@ def _open(wandb: Any, to: Destination) -> Any:
         disable_code=True,
         disable_job_creation=True,
         x_save_requirements=False,
-        x_stats_pid=to.pid,
+        x_stats_pid=to.pid or os.getpid(),
+        x_disable_stats=to.pid == 0,
         program="drivetrain",
         x_executable="python",
         stop_fn=lambda: None,  # a stop button at wandb must not stop us in the middle of sending
     )
-    run = wandb.init(
-        mode="online" if to.online else "offline",
-        id=to.id,
-        resume="allow",
-        project=project_of(config.get("project")),
-        entity=config.get("entity"),
-        group=config.get("group"),
-        tags=list(config.get("tags") or ()) or None,
-        name=to.run.resolve().name,
-        job_type=str(config.get("algo", "train")),
-        dir=str(to.run),
-        config={name: value for name, value in config.items() if name not in PUBLIC} | {"code": code},
-        allow_val_change=True,
-        settings=settings,
-    )
+    before = sys.argv
+    sys.argv = str(code.get("command", "drivetrain")).split()  # what the run's page shows as its command
+    try:
+        run = wandb.init(
+            mode="online" if to.online else "offline",
+            id=to.id,
+            resume="allow",
+            project=project_of(config.get("project")),
+            entity=config.get("entity"),
+            group=config.get("group"),
+            tags=list(config.get("tags") or ()) or None,
+            name=to.run.resolve().name,
+            job_type=str(config.get("algo", "train")),
+            dir=str(to.run),
+            config={name: value for name, value in config.items() if name not in PUBLIC} | {"code": code},
+            allow_val_change=True,
+            settings=settings,
+        )
+    finally:
+        sys.argv = before
     run.define_metric("global_step")
     run.define_metric("*", step_metric="global_step", step_sync=False)
     run.define_metric("media/step", hidden=True)

@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 from drivetrain.mirror import Tail
 from drivetrain.rundir import run_name
 from drivetrain.wandb_client import Client, Destination, WandbFailure, quiet_output, reachable, set_up
-from drivetrain.wandb_rows import FINAL, best_model, covered_seq, films, models, newest_model, pictures, summary
-from drivetrain.wandb_state import State, Tally, load_state, save_state
+from drivetrain.wandb_rows import FINAL, Model, best_model, covered_seq, films, models, newest_model, pictures, summary
+from drivetrain.wandb_state import State, Tally, file_key, load_state, save_state
 
 __all__ = ["Feed", "main"]
 
@@ -137,7 +137,8 @@ class Feed:
         if self._refresh():
             self._send_records(covered_seq(self._found))
         self._send_films()
-        if time.monotonic() - self._model_at >= BETWEEN_MODELS:
+        # offline files need the weights once, at the end: the checkpoints lie beside them
+        if self._online and time.monotonic() - self._model_at >= BETWEEN_MODELS:
             self._send_best(["best"])
 
     def end(self, status: str, last_seq: int | None = None) -> None:
@@ -147,11 +148,9 @@ class Feed:
         self._send_records(sys.maxsize if everything else (last_seq or covered_seq(self._found)))
         self._send_films()
         best, newest = best_model(self._found), newest_model(self._found)
-        if best is not None and newest is not None and best.step == newest.step:
-            self._send_best(["best", "latest"])
-        else:
-            self._send_best(["best"])
-        if newest is not None and newest.step not in (self._tally.latest, -1):
+        same = best is not None and newest is not None and best.step == newest.step
+        self._send_best(["best", "latest"] if same else ["best"], wait=not same)
+        if newest is not None and newest.step != self._tally.latest:
             self._send_model(newest, ["latest"], latest=newest.step)
 
     def close(self, status: str) -> bool:
@@ -200,14 +199,14 @@ class Feed:
             if key not in self._tally.files and send(name):
                 self._tally = replace(self._tally, files=(*self._tally.files, key))
 
-    def _send_best(self, aliases: list[str]) -> None:
+    def _send_best(self, aliases: list[str], wait: bool = False) -> None:
         best = best_model(self._found)
         if best is not None and best.step != self._tally.best:
-            self._send_model(best, aliases, best=best.step)
+            self._send_model(best, aliases, wait, best=best.step)
 
-    def _send_model(self, model: Any, aliases: list[str], **sent: int) -> None:
+    def _send_model(self, model: Model, aliases: list[str], wait: bool = False, **sent: int) -> None:
         with contextlib.suppress(WandbFailure):  # the checkpoint was removed this moment: a newer one follows
-            self._client.send_model(model, aliases)
+            self._client.send_model(model, aliases, wait)
             if "latest" in aliases:
                 sent["latest"] = model.step
             self._tally = replace(self._tally, **sent)  # type: ignore[arg-type]
@@ -217,11 +216,6 @@ class Feed:
         self._tally = tally
         self._state = self._state.noted(self._online, tally)
         save_state(self._run, self._state)
-
-
-def file_key(run: Path, name: str) -> str:
-    """How a film or picture is remembered: a picture that was drawn anew is another."""
-    return f"{name}:{(run / name).stat().st_size}"
 
 
 def _leave(*_: object) -> NoReturn:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FOLDER", "State", "Tally", "load_state", "save_state"]
+__all__ = ["FOLDER", "State", "Tally", "file_key", "load_state", "save_state"]
 
 FOLDER = "wandb"
 FILE = "mirrored.json"
@@ -78,6 +78,15 @@ def save_state(run: Path, state: State) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def file_key(run: Path, name: str) -> str:
+    """How a film or picture is remembered: a picture that was drawn anew is another.
+
+    Raises:
+        OSError: it is gone.
+    """
+    return f"{name}:{(run / name).stat().st_size}"
 
 
 def _tally(values: Mapping[str, Any]) -> Tally:
