@@ -16,7 +16,7 @@ from ..policies.config import PolicyConfig
 from .config import ORIGINAL, RACING, TASK
 from .dqn_config import DQNConfig
 
-__all__ = ["inherited", "preset", "preset_file", "reached"]
+__all__ = ["differing", "inherited", "preset", "preset_file", "reached"]
 
 DRIVING = (RACING, ORIGINAL)
 SEEN = ("env_args", "frame_skip", "frame_stack", "grey", "resize", "atari")
@@ -58,6 +58,17 @@ def inherited(algo: str, env: str, record: Mapping[str, Any]) -> dict[str, Any]:
     elif algo == "dqn":
         plain = {name: DQNConfig.model_fields[name].default for name in OF_Q if name != "reward_scale"}
     return plain | {name: record[name] for name in names if name in record}
+
+
+def differing(algo: str, env: str, settings: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """Settings of task and network that are not those of a run, in words: ``hidden [32] (there [64, 64]), …``."""
+    theirs = {name: _plain(value) for name, value in inherited(algo, env, record).items()}
+    ours = {name: _plain(settings[name]) for name in theirs if name in settings}
+    return ", ".join(f"{name} {ours[name]} (there {theirs[name]})" for name in ours if ours[name] != theirs[name])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _read(algo: str, env: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from drivetrain.agents.evaluate import Actor, Scores
 from drivetrain.agents.players import racing_actor
 from drivetrain.agents.worlds import action_counts, play, spaces_of
 from drivetrain.device import describe_device, keep_freed_memory
+from drivetrain.envs.errors import UserError
 from drivetrain.memory import check_memory, free_memory
 from drivetrain.policies.summary import describe_policy
 from drivetrain.rundir import find_run, read_run_config
@@ -82,8 +83,16 @@ def _notes(algo: str, flat: dict[str, Any]) -> tuple[str, ...]:
     return (f"note: Stable-Baselines3's DQN does without {', '.join(lacks)}",) if lacks else ()
 
 
-def begin_from(learner: AnyLearner, who: str, trust: bool = False) -> tuple[str, ...]:
+def begin_from(
+    learner: AnyLearner, who: str, trust: bool = False, differing: Callable[[Mapping[str, Any]], str] | None = None
+) -> tuple[str, ...]:
     """Take over the weights of another run, or of a zip of Stable-Baselines3. Returns what the user should know.
+
+    Args:
+        learner: begins from there.
+        who: the run, or the zip.
+        trust: open a zip as Stable-Baselines3 does.
+        differing: from config.json of the run to the options that make the learner's network another one, in words.
 
     Raises:
         UserError: no such run (2), no valid checkpoint (3), or a network of another shape (2).
@@ -94,8 +103,16 @@ def begin_from(learner: AnyLearner, who: str, trust: bool = False) -> tuple[str,
         notes, cloned = begin_from_sb3(learner.policy, learner.cfg, Path(who), trust), False
     else:
         run = find_run(who)
-        notes = carry_over(learner.policy, load_model(choose_checkpoint(run / "checkpoints").path), who)
-        cloned = read_run_config(run).get("algo") == "imitate"
+        record = read_run_config(run)
+        try:
+            notes = carry_over(learner.policy, load_model(choose_checkpoint(run / "checkpoints").path), who)
+        except UserError as error:
+            words = differing(record) if differing is not None else ""
+            if words:
+                fix = f"leave out the options that differ from that run's: {words}"
+                raise UserError(error.what, got=error.got, allowed=error.allowed, fix=fix) from None
+            raise
+        cloned = record.get("algo") == "imitate"
     if hasattr(learner, "begin_from_here"):  # Stable-Baselines3's algorithms know no such beginning
         learner.begin_from_here(cloned)
     return notes

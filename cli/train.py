@@ -206,6 +206,7 @@ def _check_source(parsed: Parsed[Any], init_from: str) -> None:
 
 def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str], stop: StopRequest) -> Session:
     """Everything between a valid command line and the first update."""
+    from drivetrain.agents.presets import differing
     from drivetrain.device import choose_device, set_threads
     from drivetrain.learner import begin_from, build_learner
     from drivetrain.progress import make_progress
@@ -225,7 +226,8 @@ def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str],
     settings = part_of(options, RunOptions)
     notes = learner.notes
     if settings.init_from is not None:
-        notes += begin_from(learner.agent, settings.init_from, settings.trust)
+        theirs = partial(differing, algo, env, options.model_dump())
+        notes += begin_from(learner.agent, settings.init_from, settings.trust, theirs)
     plan = make_plan(settings, env)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:

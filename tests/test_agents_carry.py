@@ -14,7 +14,7 @@ from drivetrain.agents.build import build
 from drivetrain.agents.carry import LOGIT_VALUE, carry_over
 from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.dqn_config import DQNConfig
-from drivetrain.agents.presets import inherited
+from drivetrain.agents.presets import differing, inherited
 from drivetrain.envs.errors import UserError
 from drivetrain.policies.normalize import RunningNorm
 
@@ -99,6 +99,13 @@ def test_another_shape_is_one_line_and_nothing_is_changed(old: Any, new: Any, wo
     for word in [*words, "leave out"]:
         assert word in str(error.value)
     assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in before.items())
+
+
+def test_settings_that_make_another_network_are_named_with_both_values() -> None:
+    run = {"algo": "ppo", "env": "CartPole-v1", "hidden": [64, 64], "activation": "tanh", "frame_stack": 1}
+    asked = {"hidden": (32,), "activation": "tanh", "frame_stack": 2, "learning_rate": 1.0}
+    assert differing("ppo", "CartPole-v1", asked, run) == "hidden [32] (there [64, 64]), frame_stack 2 (there 1)"
+    assert differing("ppo", "CartPole-v1", asked, run | {"hidden": [32], "frame_stack": 2}) == ""
 
 
 def test_task_and_network_follow_the_run_and_settings_of_learning_do_not() -> None:

@@ -314,7 +314,9 @@ def test_a_run_can_begin_with_the_weights_of_another(capsys: pytest.CaptureFixtu
     assert first.read_bytes() == bytes_of("a")[MODEL]
     wrong = [*run, "--name", "c", "--init-from", "a", "--hidden", "16"]
     assert main(wrong) == 2
-    assert "another shape" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "another shape" in said
+    assert "hidden [16] (there [8])" in said
     assert not Path("runs/c").exists()
 
 
