@@ -37,11 +37,13 @@ FAILURES = {4: "diverged", 5: "the environment failed", 6: "storage failed", 7: 
 BAD_INPUT, DIVERGED, INTERRUPTED = 2, 4, 75
 
 
-def launch(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+def launch(
+    arguments: Sequence[str], log: Path, program: Sequence[str] = (sys.executable, "-m", "drivetrain")
+) -> subprocess.Popen[bytes]:
     """Start `drivetrain ARGUMENTS`; on Linux it is told to stop when this process dies, however it dies."""
     with open(log, "ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "drivetrain", *arguments],
+            [*program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
