@@ -16,7 +16,7 @@ from drivetrain.output import Result
 from drivetrain.progress import say
 from drivetrain.rundir import NAME, RUNS, TAKEN, expanded
 from drivetrain.stopping import StopRequest
-from drivetrain.sweep_space import as_flags, build_space, moved_inside
+from drivetrain.sweep_space import TUNED, as_flags, build_space, dashed, moved_inside
 from drivetrain.sweep_study import Study, StudyRecord, optuna_or_hint, read_record, write_record
 
 __all__ = ["SweepOptions", "main", "sweep_spec"]
@@ -25,6 +25,13 @@ HERE = ("device", "threads")  # options of train that belong to a machine, not t
 APART = ("seed", "name", *HERE)  # options of train that a study does not hold
 MAY_CHANGE = ("trials", "retries", "confirm", "pruner", "prune_after", "prune_from", "sampler", "version", "first")
 BESIDE = ("track", "project", "entity", "group", "tags", "checkpoint_every", "video_every")  # change no result
+WORDS = {
+    "fixed": "setting",
+    "env": "environment",
+    "algo": "algorithm",
+    "seed": "first seed",
+    "seeds": "number of seeds",
+}
 POLL, ROUNDS = 1.0, 5  # s between two looks at the study; looks between two searches for dead workers
 INTERRUPTED = 75
 
@@ -112,8 +119,10 @@ def sweep_spec(algo: str, env: str) -> Spec[Any]:
         model=create_model("AllSweepOptions", __base__=(SweepOptions, train.model)),
         usage=f"drivetrain sweep {algo} {env}",
         summary=f"Search for better options of {algo.upper()} on {env} with Optuna. Options of train hold for all "
-        "trials; what is tuned is chosen by --tune and --range. Trials are runs, named STUDY-t007-s0 for trial 7 and "
-        "seed 0; report and pictures are in runs/STUDY. The same command goes on with a study that was stopped.",
+        f"trials. Tuned are {', '.join(map(dashed, TUNED[algo]))}, or what --tune and --range name. Trials are runs, "
+        "STUDY-t007-s0 for trial 7 and seed 0; report and pictures are in runs/STUDY. The same command goes on with a "
+        "study that was stopped; `drivetrain sweep join STUDY` works on it too, here or on a machine that sees its "
+        "folder; `drivetrain sweep report STUDY` writes the report at any time.",
     )
 
 
@@ -253,8 +262,8 @@ def _check_same(path: Path, old: StudyRecord, new: StudyRecord) -> None:
         if isinstance(a, dict):
             names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
             a, b = (", ".join(f"{flag(n)} {side.get(n, 'left out')}" for n in names) for side in (a, b))
-        word = {"space": "space", "fixed": "setting", "env": "environment", "algo": "algorithm"}.get(key, key)
-        raise UserError(f"the study {path.name} has another {word}", got=b, allowed=a, fix=fix)
+        word = WORDS.get(key, key)
+        raise UserError(f"the study {path.name} has another {word}", got=str(b), allowed=str(a), fix=fix)
 
 
 def _join(argv: list[str]) -> Result:

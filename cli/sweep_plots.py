@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from drivetrain.curve import GRID, INK, MUTED, TRAINING, VALIDATION
 from drivetrain.pretrain_plots import dress, new_figure, write_png
-from drivetrain.sweep_report import UNITS, best_of, dashed, default_of, number
-from drivetrain.sweep_space import Dimension
+from drivetrain.sweep_report import UNITS, best_of, default_of, number
+from drivetrain.sweep_space import Dimension, dashed
 from drivetrain.sweep_study import Study
 
 if TYPE_CHECKING:

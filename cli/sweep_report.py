@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drivetrain.rundir import read_json
+from drivetrain.sweep_space import dashed
 from drivetrain.sweep_study import Study
 from drivetrain.sweep_work import options_text
 
@@ -238,8 +239,3 @@ def number(value: float | None) -> str:
 def words(values: Mapping[str, object]) -> str:
     """``learning-rate 0.001, gamma 0.99``."""
     return ", ".join(f"{dashed(name)} {value}" for name, value in values.items())
-
-
-def dashed(name: str) -> str:
-    """num_envs -> num-envs."""
-    return name.replace("_", "-")

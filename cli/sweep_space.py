@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from drivetrain.envs.errors import UserError, nearest
 from drivetrain.options import choices_of, flag, kind_of
 
-__all__ = ["TUNED", "Dimension", "as_flags", "build_space", "moved_inside", "used_value"]
+__all__ = ["TUNED", "Dimension", "as_flags", "build_space", "dashed", "moved_inside", "used_value"]
 
 Value = bool | int | float | str
 
@@ -142,10 +142,15 @@ def as_flags(values: Mapping[str, object]) -> list[str]:
     words: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
-            words.append(flag(name) if value else f"--no-{name.replace('_', '-')}")
+            words.append(flag(name) if value else f"--no-{dashed(name)}")
         else:
             words += [flag(name), _written(value)]
     return words
+
+
+def dashed(name: str) -> str:
+    """num_envs -> num-envs."""
+    return name.replace("_", "-")
 
 
 def _written(value: object) -> str:
@@ -172,14 +177,14 @@ def _known(name: str, fields: Mapping[str, FieldInfo]) -> str:
     if key in fields:
         return key
     near = nearest(key, fields)
-    fix = f"did you mean {near.replace('_', '-')}?" if near else "see `drivetrain sweep ALGO ENV --help`"
+    fix = f"did you mean {dashed(near)}?" if near else "see `drivetrain sweep ALGO ENV --help`"
     raise UserError("there is no such option to tune", got=name, fix=fix)
 
 
 def _from_text(name: str, text: str, info: FieldInfo) -> Dimension:
     """A range as written by the user or in the table."""
     allowed = "LOW:HIGH, LOW:HIGH:log or A/B/C"
-    where = f"the range of {name.replace('_', '-')}"
+    where = f"the range of {dashed(name)}"
     kind, _ = kind_of(info)
     parts = str(text).split(":")
     if len(parts) == 1:
@@ -232,7 +237,7 @@ def _number(name: str, text: str, info: FieldInfo) -> int | float:
         number = math.nan
     if not math.isfinite(number) or (whole and not number.is_integer()):
         kind = "a whole number" if whole else "a number"
-        raise UserError(f"the range of {name.replace('_', '-')} needs {kind}", got=text)
+        raise UserError(f"the range of {dashed(name)} needs {kind}", got=text)
     low, high, open_low, open_high = _limits(info)
     if number < low or number > high or (open_low and number == low) or (open_high and number == high):
         begin, end = "above" if open_low else "from", "below" if open_high else "to"
@@ -277,7 +282,7 @@ def _derived(name: str, info: FieldInfo, default: Any) -> Dimension:
         return Dimension(kind="float", low=low, high=high)
     if kind == "float" and number:
         return Dimension(kind="float", low=default / DECADE, high=min(high, default * DECADE), log=True)
-    fix = f"say where to search: --range {name.replace('_', '-')}=LOW:HIGH or A/B"
+    fix = f"say where to search: --range {dashed(name)}=LOW:HIGH or A/B"
     raise UserError(f"no range follows from {flag(name)}", got=f"default {_written(default)}", fix=fix)
 
 

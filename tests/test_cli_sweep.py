@@ -83,8 +83,8 @@ class Stage:
         with StopRequest() as stop:
             work(study, stop, {}, self.start)
 
-    def hire(self) -> subprocess.Popen[bytes]:
-        """A worker in a process of its own."""
+    def hire(self, behind_a_shell: bool = False) -> subprocess.Popen[bytes]:
+        """A worker in a process of its own, or the shell that waits for it."""
         code = (
             "import sys\nfrom functools import partial\nfrom pathlib import Path\n"
             "from drivetrain.stopping import StopRequest\nfrom drivetrain.sweep_study import Study, read_record\n"
@@ -92,7 +92,8 @@ class Stage:
             "path = Path(sys.argv[1])\nstart = partial(launch, program=(sys.executable, '-S', sys.argv[2]))\n"
             "with StopRequest() as stop:\n    work(Study(path, read_record(path)), stop, {}, start)\n"
         )
-        return subprocess.Popen([sys.executable, "-c", code, str(self.path), str(self.folder / "actor.py")])
+        command = [sys.executable, "-c", code, str(self.path), str(self.folder / "actor.py")]
+        return subprocess.Popen(["sh", "-c", '"$@" & wait', "sh", *command] if behind_a_shell else command)
 
 
 @pytest.fixture
@@ -324,6 +325,19 @@ def test_a_sweep_stopped_by_hand_goes_on_where_it_was(stage: Stage) -> None:
     assert tally(study)["complete"] == 5, "--trials is the total"
 
 
+def test_a_worker_stops_when_the_command_that_hired_it_is_gone(stage: Stage) -> None:
+    stage.parts({"0.01": {"linger": 60}})
+    study = stage.study()
+    hirer = stage.hire(behind_a_shell=True)
+    run = stage.path.with_name("s-t000-s0")
+    wait_for(lambda: (run / "pid").is_file() and (run / "pid").read_text())
+    hirer.send_signal(signal.SIGKILL)
+    hirer.wait()
+    wait_for(lambda: states(study) == ["FAIL", "WAITING"])
+    assert not alive(int((run / "pid").read_text()))
+    wait_for(lambda: not any((stage.path / "workers").iterdir()))
+
+
 def test_two_workers_share_one_study(stage: Stage) -> None:
     stage.parts({"all": {"linger": 0.4}})
     study = stage.study(trials=6)
@@ -376,7 +390,7 @@ def test_the_command_of_a_run_names_the_trial_the_seed_and_what_is_held(stage: S
     pairs = dict(zip(words[3::2], words[4::2], strict=True))
     expected = {"--steps": "5000", "--track": "none", "--learning-rate": "0.02", "--threads": "1", "--seed": "3"}
     assert pairs.items() >= {**expected, "--name": str(stage.path.with_name("s-t001-s3"))}.items()
-    assert pairs.get("--group", "s") == "s"
+    assert pairs["--group"] == "s", "wandb shows all runs of a study together"
     typed = options_text(study, {"learning_rate": 0.02})
     assert typed == "drivetrain train ppo CartPole-v1 --steps 5000 --learning-rate 0.02"
 
