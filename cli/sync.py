@@ -89,7 +89,7 @@ def _check(run: Path) -> None:
 def _send(run: Path, state: State, seq: int, status: str) -> tuple[int, str | None, bool]:
     """(last record that was there before, address, whether everything has arrived)."""
     from drivetrain.wandb_client import Client, Destination, WandbFailure, quiet_output
-    from drivetrain.wandb_mirror import Feed
+    from drivetrain.wandb_feed import Feed
 
     to = Destination(run, state.id, online=True, pid=0, init_timeout=INIT_TIMEOUT, finish_timeout=0.0)
     try:

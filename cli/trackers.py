@@ -18,8 +18,9 @@ from drivetrain.wandb_options import Tracking
 __all__ = ["LocalMirror", "Trackers", "WandbMirror"]
 
 PATIENCE = 20.0  # s the end of a run waits for the local mirror
-PATIENCE_ALL = 28.0  # s it waits for all of them together
+PATIENCE_ALL = 25.0  # s it waits for all of them together
 GRACE = 1.0  # s between asking a process to end and ending it
+NICENESS = 10  # of a process that has time
 LARGEST_TALK = 65536  # bytes read from a process at a time
 
 
@@ -42,6 +43,8 @@ class SideProcess:
             )
             if talks and self.process.stdout is not None:
                 os.set_blocking(self.process.stdout.fileno(), False)
+                with contextlib.suppress(AttributeError):  # by us, because it would not come to it before it is loaded
+                    os.setpriority(os.PRIO_PROCESS, self.process.pid, NICENESS)
 
     def heard(self) -> list[str]:
         """The lines it has written since the last look; never waits."""

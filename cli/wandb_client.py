@@ -7,13 +7,16 @@ goes to a file of no name, where only the news of a failed upload is looked for.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
+import re
+import signal
 import sys
 import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,9 @@ from drivetrain.wandb_options import project_of
 from drivetrain.wandb_rows import STRIDE, Model, histograms, row
 from drivetrain.wandb_state import FOLDER
 
-__all__ = ["Client", "Destination", "WandbFailure", "quiet_output", "reachable", "set_up"]
+__all__ = ["Client", "Destination", "WandbFailure", "quiet_output", "reachable", "set_up", "stop_services"]
 
+HTTP_TIMEOUT = "8"  # s for one question to the server; wandb asks again
 LOST = b"will not be synced"  # in wandb's words for an upload that it gave up
 PUBLIC = ("project", "entity", "group", "tags")  # options that are no setting of the training
 
@@ -46,7 +50,7 @@ class Destination:
     online: bool
     pid: int  # of the process whose use of the machine is recorded, 0 = of none
     init_timeout: float = 15.0  # s
-    finish_timeout: float = 15.0  # s, 0 = until everything is sent
+    finish_timeout: float = 12.0  # s, 0 = until everything is sent
     resumed_seq: int = 0  # last record that the destination is known to have
 
 
@@ -57,26 +61,29 @@ def set_up(run: Path) -> None:
         os.environ[f"WANDB_{name}_DIR"] = str(folder / name.lower())
     os.environ["WANDB_BASE_URL"] = base_url()  # a password in it would end up in links and logs
     os.environ["WANDB_ERROR_REPORTING"] = "false"
-    for name in ("MODE", "RESUME", "RUN_ID", "DIR", "CONSOLE", "SILENT"):  # decided by us
+    os.environ.setdefault("WANDB_HTTP_TIMEOUT", HTTP_TIMEOUT)
+    for name in ("MODE", "RESUME", "RUN_ID", "DIR", "CONSOLE", "SILENT", "SERVICE"):  # decided by us
         os.environ.pop(f"WANDB_{name}", None)
 
 
 def reachable(patience: float) -> bool:
     """Whether the server answers within ``patience`` s; looking up its name may hang, which must not hold us up."""
-    answered = threading.Event()
+    answered = False
 
     def ask() -> None:
+        nonlocal answered
         try:
             urllib.request.urlopen(urllib.request.Request(base_url(), method="HEAD"), timeout=patience).close()
+            answered = True
         except urllib.error.HTTPError as error:
-            if error.code >= 500:
-                return
-        except (OSError, ValueError):
+            answered = error.code < 500
+        except (OSError, ValueError, http.client.HTTPException):
             return
-        answered.set()
 
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(patience)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(patience)
+    return answered
 
 
 @contextlib.contextmanager
@@ -139,11 +146,11 @@ class Client:
 
     def send_film(self, name: str, step: int) -> bool:
         """A film of the run folder; False if there is no step left for it before the next record."""
-        return self._send_media("media/film", self._wandb.Video(str(self._to.run / name), format="mp4"), step)
+        return self._send_media("media/film", lambda path: self._wandb.Video(path, format="mp4"), name, step)
 
     def send_picture(self, name: str, step: int) -> bool:
         """A picture of the run folder; False if there is no step left for it before the next record."""
-        return self._send_media(f"media/{Path(name).stem}", self._wandb.Image(str(self._to.run / name)), step)
+        return self._send_media(f"media/{Path(name).stem}", self._wandb.Image, name, step)
 
     def send_model(self, model: Model, aliases: list[str], wait: bool = False) -> None:
         """The weights of a checkpoint, with its manifest and config.json; ``wait`` keeps the next one behind it.
@@ -159,7 +166,7 @@ class Client:
                 artifact.add_file(str(path), skip_cache=True)
             sent = self._run.log_artifact(artifact, aliases=aliases)
             if wait and self._to.online:  # the server calls the one that comes last the latest
-                sent.wait(timeout=int(self._to.finish_timeout) or None)
+                sent.wait(timeout=int(self._to.finish_timeout) // 2 or None)
         except Exception as error:
             raise WandbFailure(_reason(error)) from None
 
@@ -179,11 +186,13 @@ class Client:
         self._said.seek(0)
         return LOST not in self._said.read()
 
-    def _send_media(self, name: str, media: Any, step: int) -> bool:
+    def _send_media(self, metric: str, kind: Callable[[str], Any], name: str, step: int) -> bool:
         if self._step % STRIDE == STRIDE - 1:
             return False
+        with _as_failure():
+            media = kind(str(self._to.run / name))
         self._step += 1
-        self._log({name: media, "media/step": step}, self._step)
+        self._log({metric: media, "media/step": step}, self._step)
         return True
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
@@ -252,9 +261,26 @@ def _as_failure() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception of wandb in one line, its kind left out where it says nothing."""
-    kind = type(error).__name__
-    text = redacted(str(error))
+    """What is wrong, in a few words: wandb tells it in many, with addresses that may hold passwords."""
+    text = f"{type(error).__name__} {error}"
     if isinstance(error, TimeoutError):
         return "it took too long"
-    return text if kind in ("CommError", "UsageError", "AuthenticationError") and text else f"{kind} {text}".strip()
+    if re.search(r"\b(401|403)\b|AuthenticationError|API key", text):
+        return "the server refuses the key"
+    if re.search(r"(HTTP|error|status) 5\d\d\b", text):
+        return "the server is out of order"
+    if re.search(r"dial|lookup|refused|deadline|timed out|giving up|unreachable|EOF", text):
+        return "the server does not answer"
+    if re.search(r"Connection(Reset)?Error|Connection lost|Mailbox|HandleAbandoned|BrokenPipe", text):
+        return "its own service has died"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return redacted(text)
+
+
+def stop_services() -> None:
+    """End the children of this process, wandb's service, where the system tells who they are."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            for child in path.read_text().split():
+                os.kill(int(child), signal.SIGKILL)

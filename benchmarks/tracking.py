@@ -1,0 +1,297 @@
+"""What wandb may cost a training, and what reaches it: faults, overhead, and kills with resumption.
+
+faults: the same short training without wandb and under eight faults; what it leaves behind must be the same, and its
+start and end may be delayed only so much. overhead: a longer training without tracking and with `--track offline`, by
+turns. cycles: a training is killed at random moments and resumed, over and over, against a server on loopback
+(tests/wandb_server.py) that stores rows by offset as the real one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from _row import publish
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from wandb_server import WandbServer
+
+DRIVETRAIN = [sys.executable, "-P", "-m", "drivetrain"]
+KEY = "0123456789" * 4  # of no account
+SMALL = ["--num-envs", "64", "--num-tracks", "8", "--hidden", "32", "--threads", "1", "--device", "cpu"]
+FAULTS = ("no network", "refused midway", "silent", "401", "500", "name lookup hangs", "service killed", "disk full")
+TIMES = ("seconds", "time/steps_per_s", "time/eval_seconds")  # of a record; all else must be equal
+
+
+def environment(url: str) -> dict[str, str]:
+    """Variables of a user who is logged in at this server."""
+    names = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | names
+
+
+def start(arguments: list[str], env: Mapping[str, str], wrap: list[str] | None = None) -> subprocess.Popen[bytes]:
+    """A drivetrain process; its words are read later."""
+    command = [*(wrap or []), *DRIVETRAIN, *arguments]
+    return subprocess.Popen(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 120) -> float:
+    """When a file appeared, with something in it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if path.exists() and path.stat().st_size:
+            return time.monotonic()
+        time.sleep(0.01)
+    return time.monotonic()
+
+
+def trace(run: Path) -> str:
+    """A hash of everything a training left behind that does not depend on the clock."""
+    digest = hashlib.sha256()
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        digest.update(json.dumps({name: value for name, value in record.items() if name not in TIMES}).encode())
+    for path in sorted(run.glob("checkpoints/*/model.safetensors")):
+        digest.update(path.parent.name.encode() + path.read_bytes())
+    digest.update((run / "eval.csv").read_bytes())
+    return digest.hexdigest()
+
+
+def timed(name: str, track: str, env: Mapping[str, str], wrap: list[str] | None, during: Any = None) -> dict[str, Any]:
+    """One short training: trace, exit code, s to the first record, s from the last record to the end."""
+    run = Path("runs", name)
+    arguments = ["train", "ppo", "racing", *SMALL, "--steps", "120000", "--eval-every", "40000"]
+    arguments += ["--checkpoint-every", "20000", "--track", track, "--name", name]
+    began = time.monotonic()
+    process = start(arguments, env, wrap)
+    first = wait_for(run / "metrics.jsonl", process)
+    if during is not None:
+        during(run, process)
+    ended = wait_for(run / "result.json", process)
+    out, _ = process.communicate(timeout=180)
+    end = time.monotonic()
+    lines = [line for line in out.decode().splitlines() if line.startswith("wandb:")]
+    code = process.returncode
+    return {"trace": trace(run), "code": code, "start": first - began, "end": end - ended, "lines": lines, "run": run}
+
+
+@contextlib.contextmanager
+def fault(kind: str) -> Iterator[tuple[str, list[str] | None, Any]]:
+    """(address of the server, what to wrap the command in, what to do during the training) of a fault."""
+    with WandbServer() as server:
+        wrap, during, url = None, None, server.url
+        if kind == "no network":
+            server.http.shutdown()
+            server.http.server_close()
+        elif kind == "refused midway":
+            server.fault, server.fault_after = "refused", 4
+        elif kind in ("silent", "401", "500"):
+            server.fault = kind
+        elif kind == "name lookup hangs":
+            url, wrap = "http://wandb.example", silent_resolver()
+        elif kind == "service killed":
+            during = kill_service
+        elif kind == "disk full":
+            wrap = full_disk()
+        yield url, wrap, during
+
+
+def silent_resolver() -> list[str]:
+    """A name server on loopback that never answers, put in place for one process by a mount of its own (needs root)."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("127.0.0.99", 53))
+    threading.Thread(target=lambda: listener.recv(512), daemon=True).start()
+    conf, nss = Path("resolv.conf"), Path("nsswitch.conf")
+    conf.write_text("nameserver 127.0.0.99\n")
+    nss.write_text("hosts: files dns\n")
+    mounts = f"mount --bind {conf.absolute()} /etc/resolv.conf; mount --bind {nss.absolute()} /etc/nsswitch.conf"
+    return ["unshare", "-rm", "sh", "-c", f'{mounts}; exec "$@"', "sh"]
+
+
+def full_disk() -> list[str]:
+    """RUN/wandb is a file system of 48 KiB, mounted as soon as the run folder is there."""
+    named = 'for a in "$@"; do [ "$p" = --name ] && r="runs/$a/wandb"; p="$a"; done'
+    wait = 'while [ ! -d "$(dirname $r)" ]; do sleep 0.02; done'
+    mount = f'{named}; ({wait}; mkdir "$r"; mount -t tmpfs -o size=48k none "$r") &'
+    return ["unshare", "-rm", "sh", "-c", f'{mount} exec "$@"', "sh"]
+
+
+def kill_service(run: Path, process: subprocess.Popen[bytes]) -> None:
+    """Kill wandb's own process as soon as it is at work."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end and process.poll() is None:
+        for core in service_of(run):
+            os.kill(core, signal.SIGKILL)
+            return
+        time.sleep(0.02)
+
+
+def service_of(run: Path) -> list[int]:
+    """Process ids of the wandb-core of a run, once its run file is there."""
+    if not list(run.glob("wandb/*run-*/*.wandb")):
+        return []
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            named = f"WANDB_DATA_DIR={(run / 'wandb').absolute()}".encode() in path.read_bytes()
+            if named and b"wandb-core" in (path.parent / "cmdline").read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def faults(kinds: tuple[str, ...], repeats: int) -> None:
+    """Every fault, some times; against the same training without wandb."""
+    reference = [timed(f"none-{n}", "none", environment("http://127.0.0.1:9"), None) for n in range(repeats)]
+    want = reference[0]["trace"]
+    start_s, end_s = (statistics.median(r[name] for r in reference) for name in ("start", "end"))
+    worst_start = worst_end = 0.0
+    same = runs = 0
+    for kind in kinds:
+        rows = []
+        for number in range(repeats):
+            with fault(kind) as (url, wrap, during):
+                name = f"{kind.replace(' ', '-')}-{number}"
+                rows.append(timed(name, "wandb", environment(url), wrap, during))
+        good = sum(row["trace"] == want and row["code"] == 0 for row in rows)
+        starts, ends = ([row[name] for row in rows] for name in ("start", "end"))
+        late = f"start +{max(starts) - start_s:.1f} s, end +{max(ends) - end_s:.1f} s"
+        print(f"{kind}: {good} of {repeats} equal; {late}")
+        print(f"    {rows[-1]['lines']}", flush=True)
+        same, runs = same + good, runs + repeats
+        worst_start, worst_end = max(worst_start, max(starts) - start_s), max(worst_end, max(ends) - end_s)
+    result = f"{same} of {runs} trainings left what a training without wandb leaves; "
+    result += f"start later by {worst_start:.1f} s at worst, end by {worst_end:.1f} s"
+    values = {"same": same, "runs": runs, "start_s": worst_start, "end_s": worst_end}
+    publish(values, f"`--track wandb` under {len(kinds)} faults, {repeats} trainings each", result)
+
+
+def cost(track: str, name: str, steps: int, threads: str) -> tuple[float, float]:
+    """(wall clock, processor time of it and all its processes), s, of a training."""
+    arguments = ["train", "ppo", "racing", "--steps", str(steps), "--device", "cpu", "--track", track, "--name", name]
+    env = environment("http://127.0.0.1:9")
+    env.pop("OMP_NUM_THREADS")
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    process = start([*arguments, "--threads", threads, "--eval-every", str(steps // 4)], env)
+    process.communicate()
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
+    assert process.returncode == 0
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def overhead(pairs: int, steps: int, threads: str) -> None:
+    """Trainings without tracking and offline, by turns."""
+    walls, cpus = [], []
+    for number in range(pairs):
+        both = {}
+        for track in ("none", "offline") if number % 2 else ("offline", "none"):
+            both[track] = cost(track, f"cost-{track}-{number}", steps, threads)
+        walls.append(both["offline"][0] / both["none"][0])
+        cpus.append(both["offline"][1] / both["none"][1])
+        print(f"pair {number}: none {both['none']}, offline {both['offline']}", flush=True)
+    wall, cpu = (100 * (statistics.median(ratios) - 1) for ratios in (walls, cpus))
+    spread = f"{100 * (min(walls) - 1):+.1f} to {100 * (max(walls) - 1):+.1f}"
+    result = f"{wall:+.1f} % of wall clock ({spread}), {cpu:+.1f} % of processor time"
+    what = f"`--track offline` against none, PPO on racing, {steps:,} steps, {threads} threads, {pairs} pairs by turns"
+    publish({"wall": walls, "cpu": cpus}, what, result)
+
+
+def cycles(number: int, seed: int) -> None:
+    """Kill and resume a training that is mirrored online, and look at what the server has."""
+    draw = random.Random(seed)
+    with WandbServer() as server:
+        env, run = environment(server.url), Path("runs/cycles")
+        arguments = ["train", "ppo", "racing", *SMALL, "--steps", "3000000", "--eval-every", "600000"]
+        arguments += ["--checkpoint-every", "30000", "--video-every", "60000", "--name", "cycles"]
+        process = start(arguments, env)
+        for cycle in range(number):
+            wait_for(run / "checkpoints/step_000000000000/manifest.json", process)
+            time.sleep(draw.uniform(4.0, 9.0))
+            process.kill()
+            process.wait()
+            print(f"kill {cycle}: {len(server.run.records) if server.runs else 0} rows at the server", flush=True)
+            if cycle == number // 2:  # once the mirroring process is killed too, in the middle of its work
+                for core in service_of(run):
+                    os.kill(core, signal.SIGKILL)
+            last = cycle == number - 1
+            steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+            extra = ["--steps", str(max([600_000, *steps]) + 60_000)] if last else []
+            process = start(["resume", "cycles", *extra], env)
+        out, _ = process.communicate(timeout=900)
+        print("\n".join(line for line in out.decode().splitlines() if "wandb" in line))
+        report(server, run, number)
+
+
+def report(server: WandbServer, run: Path, number: int) -> None:
+    """Compare the server with metrics.jsonl, and play the film."""
+    truth = {record["step"]: record for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+    rows = server.run.records
+    steps = [row["global_step"] for row in rows]
+    missing, double = len(truth.keys() - set(steps)), len(steps) - len(set(steps))
+    stale = sum(
+        any(row.get(name) != value for name, value in truth[row["global_step"]].items() if is_metric(name, value))
+        for row in rows
+        if row["global_step"] in truth
+    )
+    committed = [artifact for artifact in server.artifacts if artifact.committed]
+    aliases = sorted({alias for artifact in committed for alias in artifact.aliases})
+    pictures = [frames(content) for name, content in server.run.files.items() if name.endswith(".mp4")]
+    result = f"{len(rows):,} rows of {len(truth):,} steps under {len(server.runs)} id: {missing} missing, "
+    result += f"{double} double, {stale} that differ from metrics.jsonl; {len(pictures)} films arrived and play "
+    result += f"({min(pictures, default=0)} pictures or more); {len(committed)} models, aliases {', '.join(aliases)}"
+    values = {"rows": len(rows), "missing": missing, "double": double, "stale": stale, "films": pictures}
+    publish(values, f"a training killed and resumed {number} times, mirrored online", result)
+
+
+def is_metric(name: str, value: object) -> bool:
+    """Whether a value of a record goes to the server as it is, and does not depend on the clock."""
+    return "/" in name and isinstance(value, (int, float)) and name not in TIMES
+
+
+def frames(content: bytes) -> int:
+    """Pictures in a film, all of them decoded."""
+    import av
+
+    with av.open(io.BytesIO(content)) as film:
+        return sum(1 for _ in film.decode(video=0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", default=["faults", "overhead", "cycles"])
+    parser.add_argument("--repeats", type=int, default=5, help="trainings under each fault")
+    parser.add_argument("--faults", nargs="+", default=FAULTS)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4_000_000, help="of a training whose cost is measured")
+    parser.add_argument("--threads", default="2", help="of a training whose cost is measured")
+    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        if "faults" in args.what:
+            faults(tuple(args.faults), args.repeats)
+        if "overhead" in args.what:
+            overhead(args.pairs, args.steps, args.threads)
+        if "cycles" in args.what:
+            cycles(args.cycles, args.seed)
+
+
+if __name__ == "__main__":
+    main()

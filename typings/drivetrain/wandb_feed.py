@@ -1,0 +1,1 @@
+../../cli/wandb_feed.py
