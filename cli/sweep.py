@@ -16,14 +16,15 @@ from drivetrain.output import Result
 from drivetrain.progress import say
 from drivetrain.rundir import NAME, RUNS, TAKEN, expanded
 from drivetrain.stopping import StopRequest
-from drivetrain.sweep_space import TUNED, as_flags, build_space, dashed, moved_inside
+from drivetrain.sweep_space import TUNED, as_choice, as_flags, build_space, dashed, moved_inside
 from drivetrain.sweep_study import Study, StudyRecord, optuna_or_hint, read_record, write_record
 
 __all__ = ["SweepOptions", "main", "sweep_spec"]
 
 HERE = ("device", "threads")  # options of train that belong to a machine, not to a study
 APART = ("seed", "name", *HERE)  # options of train that a study does not hold
-MAY_CHANGE = ("trials", "retries", "confirm", "pruner", "prune_after", "prune_from", "sampler", "version", "first")
+MAY_CHANGE = ("trials", "retries", "confirm", "pruner", "prune_after", "prune_from", "sampler")
+AS_BEGUN = ("version", "first", "moved")
 BESIDE = ("track", "project", "entity", "group", "tags", "checkpoint_every", "video_every")  # change no result
 WORDS = {
     "fixed": "setting",
@@ -97,8 +98,11 @@ def main(argv: list[str]) -> Result:
             "Then: drivetrain sweep join STUDY, on any machine that sees its folder; drivetrain sweep report STUDY.\n"
         )
         argv = ["ppo", "racing", "--help"]
-    if len(argv) == 1 and not argv[0].startswith("-") and (near := nearest(argv[0], verbs)):
-        raise UserError("ALGO ENV come first", got=argv[0], fix=f"or did you mean `drivetrain sweep {near} STUDY`?")
+    if len(argv) < 2 or argv[0].startswith("-") or argv[1].startswith("-"):
+        near = nearest(argv[0], verbs) if argv else None
+        fix = f"did you mean `drivetrain sweep {near} STUDY`?" if near else None
+        fix = fix or "write `drivetrain sweep ppo racing --name STUDY [options]`"
+        raise UserError("ALGO ENV come first", got=" ".join(argv[:2]) or "nothing", fix=fix)
     algo, env = task_words(argv)
     parsed = parse(sweep_spec(algo, env), argv[2:])
     optuna_or_hint()
@@ -151,13 +155,15 @@ def _record(algo: str, env: str, parsed: Parsed[Any]) -> StudyRecord:
         fix = "leave --eval-every as it is, or give --objective steps --pruner none"
         raise UserError("trials are compared by their validations", got="--eval-every none", fix=fix)
     every = defaults.eval_every or defaults.steps
+    first = {name: moved_inside(dimension, getattr(defaults, name)) for name, dimension in space.items()}
     return StudyRecord(
         version=__version__,
         algo=algo,
         env=env,
         fixed=fixed,
         space=space,
-        first={name: moved_inside(dimension, getattr(defaults, name)) for name, dimension in space.items()},
+        first=first,
+        moved=tuple(name for name, value in first.items() if value != as_choice(getattr(defaults, name))),
         grid=tuple(range(every, defaults.steps + 1, every)),
         **{name: getattr(options, name) for name in StudyRecord.model_fields if name in _PLAIN},
     )
@@ -238,7 +244,7 @@ def _settle_folder(path: Path, record: StudyRecord) -> None:
     if (path / "study.json").is_file():
         old = read_record(path)
         _check_same(path, old, record)
-        write_record(path, record.model_copy(update={"first": old.first, "version": old.version}))
+        write_record(path, record.model_copy(update={name: getattr(old, name) for name in AS_BEGUN}))
         return
     if (path / "config.json").is_file():
         raise UserError("a run has this name", got=path, fix="choose another --name")
@@ -257,7 +263,7 @@ def _check_same(path: Path, old: StudyRecord, new: StudyRecord) -> None:
         a, b = getattr(old, key), getattr(new, key)
         if key == "fixed":
             a, b = ({k: v for k, v in side.items() if k not in BESIDE} for side in (a, b))
-        if key in MAY_CHANGE or a == b:
+        if key in (*MAY_CHANGE, *AS_BEGUN) or a == b:
             continue
         if isinstance(a, dict):
             names = [name for name in {**a, **b} if a.get(name) != b.get(name)]

@@ -32,11 +32,11 @@ def confirm(
     Results are kept in confirm.json: {seed: {"trial": N, "best": {...}, "default": {...}}}.
     """
     best, default = best_of(study), default_of(study)
-    if best is None or default is None or best.user_attrs.get("default") or not study.record.confirm:
+    if best is None or best.user_attrs.get("default") or not study.record.confirm:
         return
     known = read_json(study.path / "confirm.json") if (study.path / "confirm.json").is_file() else {}
     values = {"best": study.values(best), "default": {}}
-    numbers = {"best": best.number, "default": default.number}
+    names = {"best": f"t{best.number:03d}", "default": f"t{default.number:03d}" if default else "defaults"}
     todo = []
     for k in range(study.record.confirm):
         entry = known.setdefault(str(study.record.seed + FRESH + k), {})
@@ -49,7 +49,7 @@ def confirm(
         while (todo or running) and not stopped():
             while todo and len(running) < size:
                 seed, side = todo.pop(0)
-                path = _free(study, f"t{numbers[side]:03d}-s{seed}")
+                path = _free(study, f"{names[side]}-s{seed}")
                 log = study.path / "logs" / f"{path.name}.log"
                 running[seed, side] = SeedRun(
                     path, log, start(arguments_of(study, values[side], seed, path, here), log)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from drivetrain.curve import GRID, INK, MUTED, TRAINING, VALIDATION
 from drivetrain.pretrain_plots import dress, new_figure, write_png
-from drivetrain.sweep_report import UNITS, best_of, default_of, number
+from drivetrain.sweep_report import AXES, best_of, default_of, number
 from drivetrain.sweep_space import Dimension, dashed
 from drivetrain.sweep_study import Study
 
@@ -65,9 +65,7 @@ def _draw_history(study: Study, trials: list[FrozenTrial]) -> None:
                 label=label,
             )
     axes.margins(y=0.12)
-    dress(
-        axes, f"{study.path.name}   ({study.record.algo}, {study.record.env})", "trial", UNITS[study.record.objective]
-    )
+    dress(axes, f"{study.path.name}   ({study.record.algo}, {study.record.env})", "trial", AXES[study.record.objective])
     _number_axis(axes, study)
     axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     write_png(figure, study.path / "history.png")

@@ -19,6 +19,8 @@ __all__ = ["best_of", "default_of", "finished_line", "importances", "summary", "
 
 TOP = 10  # trials in the table
 FEWEST = 4  # complete trials below which an importance says nothing
+AXES = {"score": "best validation score", "steps": "steps to the target"}
+AXES |= {"seconds": "seconds to the target", "processor": "processor time to the target, s"}
 UNITS = {
     "score": "best validation score",
     "steps": "steps to the target",
@@ -46,7 +48,7 @@ def best_of(study: Study) -> FrozenTrial | None:
 
 
 def default_of(study: Study) -> FrozenTrial | None:
-    """The last try of the first trial, that of the defaults."""
+    """The last try of the first trial, if that is the defaults."""
     tries = [trial for trial in study.trials() if trial.user_attrs.get("default")]
     return tries[-1] if tries else None
 
@@ -86,8 +88,8 @@ def summary(study: Study) -> dict[str, Any]:
 
 def confirmation(study: Study) -> dict[str, Any] | None:
     """Best and default on fresh seeds, if that was run for the present best."""
-    best, default = best_of(study), default_of(study)
-    if best is None or default is None or not (study.path / "confirm.json").is_file():
+    best = best_of(study)
+    if best is None or not (study.path / "confirm.json").is_file():
         return None
     runs = read_json(study.path / "confirm.json")
     pairs = [
@@ -168,8 +170,12 @@ def _verdict(study: Study, best: FrozenTrial | None) -> list[str]:
     default = default_of(study)
     if best is None:
         return [*lines, "No trial is complete yet.", ""]
-    worth = number(default.value) if default is not None and default.state.name == "COMPLETE" else "no value"
-    lines.append(f"Trial {best.number} is the best with {number(best.value)}; the defaults have {worth}.")
+    if default is None:
+        moved = ", ".join(map(dashed, study.record.moved))
+        worth = f"did not run, since the space leaves out their {moved}"
+    else:
+        worth = f"have {number(default.value)}" if default.state.name == "COMPLETE" else "came to no value"
+    lines.append(f"Trial {best.number} is the best with {number(best.value)}; the defaults {worth}.")
     if best.user_attrs.get("default"):
         return [*lines, "", "No trial beats the defaults: they are confirmed.", ""]
     check = confirmation(study)

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from drivetrain.envs.errors import UserError, nearest
 from drivetrain.options import choices_of, flag, kind_of
 
-__all__ = ["TUNED", "Dimension", "as_flags", "build_space", "dashed", "moved_inside", "used_value"]
+__all__ = ["TUNED", "Dimension", "as_choice", "as_flags", "build_space", "dashed", "moved_inside", "used_value"]
 
 Value = bool | int | float | str
 
@@ -124,7 +124,7 @@ def used_value(dimension: Dimension, value: Value) -> Value:
 def moved_inside(dimension: Dimension, value: object) -> Value:
     """The value of a dimension that is nearest to ``value``; its first where that is no number."""
     if dimension.kind == "choice":
-        written = _joined(value)
+        written = as_choice(value)
         if written in dimension.choices:
             return dimension.choices[dimension.choices.index(written)]
         numbers = [c for c in dimension.choices if isinstance(c, (int, float)) and not isinstance(c, bool)]
@@ -167,8 +167,8 @@ def _written(value: object) -> str:
     return str(value)
 
 
-def _joined(value: object) -> object:
-    """Lists as the text that a choice of sizes is kept as."""
+def as_choice(value: object) -> object:
+    """A value as it stands among choices: lists are kept as text."""
     return _written(value) if isinstance(value, (list, tuple)) else value
 
 
@@ -289,7 +289,7 @@ def _derived(name: str, info: FieldInfo, default: Any) -> Dimension:
 def _with(dimension: Dimension, default: Any) -> Dimension:
     """A range that holds the default, for what the user did not lay down."""
     if dimension.kind == "choice":
-        value = _joined(default)
+        value = as_choice(default)
         if value in dimension.choices or not isinstance(value, (bool, int, float, str)):
             return dimension
         return dimension.model_copy(update={"choices": (*dimension.choices, value)})

@@ -58,6 +58,7 @@ class StudyRecord(BaseModel):
     seeds: int = Field(ge=1)
     space: dict[str, Dimension]
     first: dict[str, bool | int | float | str]  # the first trial: the defaults, moved inside the space
+    moved: tuple[str, ...] = ()  # fields of which the default is outside
     grid: tuple[int, ...]  # steps at which trials are compared
     trials: int = Field(ge=1)
     retries: int = Field(ge=0)
@@ -143,7 +144,8 @@ class Study:
         """Put the defaults first in a study that has no trial yet."""
         with self._my_turn():
             if not self.trials():
-                self.optuna.enqueue_trial(dict(self.record.first), user_attrs={"default": True})
+                attrs = {"first": True, "default": not self.record.moved}
+                self.optuna.enqueue_trial(dict(self.record.first), user_attrs=attrs)
 
     def claim(self, worker: str) -> Trial | Literal["wait"] | None:
         """A trial to run now, WAIT, or None when all are done."""
@@ -213,7 +215,7 @@ class Study:
         if outcome.retry and not queued and (not counts or tries <= self.record.retries):
             more = {"after": trial.number, "root": attrs.get("root", trial.number), "tries": tries + int(counts)}
             more |= {"shift": int(attrs.get("shift", 0)) + int(outcome.other_seeds)}
-            more |= {"default": True} if attrs.get("default") else {}
+            more |= {key: attrs[key] for key in ("first", "default") if key in attrs}
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
             self.optuna.enqueue_trial(params, user_attrs=more)
         storage = self.optuna._storage
@@ -295,7 +297,7 @@ def optuna_or_hint() -> Any:
     try:
         import optuna
     except ImportError as error:
-        fix = "install it with `python -m pip install 'drivetrain[sweep]'`"
+        fix = "install it with `python -m pip install 'optuna>=5,<6'`"
         raise UserError("the package optuna is missing", got=str(error), fix=fix) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

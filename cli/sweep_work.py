@@ -57,7 +57,7 @@ def work(study: Study, stop: StopRequest, here: Mapping[str, Any], start: Launch
                 continue
             outcome = _attempt(study, trial, worker, stopped, here, start)
             study.settle(trial.number, outcome)
-            if outcome.state == "failed" and not outcome.retry and trial.user_attrs.get("default"):
+            if outcome.state == "failed" and not outcome.retry and trial.user_attrs.get("first"):
                 raise UserError("the defaults cannot be trained", got=outcome.reason, fix="mend that and begin again")
     finally:
         worker.leave()

@@ -13,6 +13,7 @@ from drivetrain import sweep
 from drivetrain.main import main
 from drivetrain.options import parse
 from drivetrain.output import Result
+from drivetrain.sweep_report import default_of
 from drivetrain.sweep_study import Study, read_record
 from drivetrain.train import train_spec
 
@@ -115,6 +116,7 @@ def test_ranges_come_from_a_file_and_the_command_line_wins(idle: Path) -> None:
         "[learning-rate]\nlow = 1e-4\nhigh = 1e-2\nlog = true\n"
     )
     assert main([*BEGIN, "--space", "space.toml", "--range", "gamma=0.97:0.99", "--tune", "gamma"]) == 0
+    assert read_record(Path("runs/s")).moved == ()
     space = read_record(Path("runs/s")).space
     assert {name: str(dimension) for name, dimension in space.items()} == {
         "gamma": "0.97:0.99",
@@ -122,6 +124,16 @@ def test_ranges_come_from_a_file_and_the_command_line_wins(idle: Path) -> None:
         "norm_adv": "true/false",
         "learning_rate": "0.0001:0.01:log",
     }
+
+
+def test_defaults_outside_of_the_space_are_moved_in_and_said_to_be(idle: Path) -> None:
+    assert main([*BEGIN, "--range", "learning-rate=1e-5:1e-4:log", "--tune", "learning-rate,gamma"]) == 0
+    record = read_record(Path("runs/s"))
+    assert record.first["learning_rate"] == 1e-4
+    assert record.moved == ("learning_rate",)
+    study = Study(Path("runs/s"), record)
+    study.begin()
+    assert default_of(study) is None
 
 
 @pytest.mark.parametrize(
@@ -138,6 +150,7 @@ def test_ranges_come_from_a_file_and_the_command_line_wins(idle: Path) -> None:
         (["sweep", "join", "nothing"], "no such study"),
         (["sweep", "report", "nothing"], "no such study"),
         (["sweep", "report"], "STUDY is missing"),
+        (["sweep"], "write `drivetrain sweep ppo racing --name STUDY [options]`"),
         (["sweep", "jion"], "did you mean `drivetrain sweep join STUDY`?"),
     ],
 )
@@ -172,7 +185,7 @@ def test_without_optuna_the_line_that_installs_it_is_shown(
     monkeypatch.setitem(sys.modules, "optuna", None)
     line = error_of(capsys, BEGIN)
     assert "the package optuna is missing" in line
-    assert "python -m pip install 'drivetrain[sweep]'" in line
+    assert "python -m pip install 'optuna>=5,<6'" in line
 
 
 def test_help_shows_the_options_of_the_sweep_and_of_train(capsys: pytest.CaptureFixture[str]) -> None:
