@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, cast
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -144,8 +143,7 @@ def check_autoreset(env: BatchedEnv) -> None:
     Raises:
         UserError: the batch resets lanes in a step of their own.
     """
-    lanes = getattr(env, "_lanes", None)  # of a Gymnasium environment; others reset themselves in the same step
-    if getattr(lanes, "autoreset", None) == AutoresetMode.NEXT_STEP:
+    if getattr(env, "resets_late", False):  # of a Gymnasium environment; others reset themselves in the same step
         raise _late()
 
 

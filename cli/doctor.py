@@ -37,6 +37,10 @@ NEEDED = {
     "rich": ("rich", "tables and the live display", False),
     "yaml": ("pyyaml", "YAML config files", True),
     "stable_baselines3": ("stable-baselines3>=2.9", "--backend sb3 and zips of Stable-Baselines3", True),
+    "wandb": ("wandb>=0.31,<0.33", "--track wandb and offline", True),
+    "optuna": ("optuna>=5", "sweep", True),
+    "sklearn": ("scikit-learn", "the digits of pretrain classify", True),
+    "minari": ("minari[hdf5]>=0.5.3", "drives from and to Minari", True),
     "onnx": ("onnx>=1.18", "export --to onnx", True),
     "onnxruntime": ("onnxruntime>=1.20", "export --to onnx, which checks its graph", True),
 }

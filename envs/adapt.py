@@ -119,7 +119,8 @@ class GymBatch:
         self.single_observation_space: Box = self._view.space
         self.single_action_space: ActionSpace = self._actions.space
         self.channels = self._view.channels
-        self._tally = tally = Tally(num_envs, task.skip, self._lanes.autoreset == AutoresetMode.NEXT_STEP)
+        self.resets_late = self._lanes.autoreset == AutoresetMode.NEXT_STEP  # in a step of its own, not valid
+        self._tally = tally = Tally(num_envs, task.skip, self.resets_late)
         self._scale = RewardScale(num_envs, gamma) if task.norm_reward else None
         self._begun = 0  # how often the lanes began with new seeds
         self._seen, self._next = self._codec.empty(num_envs), self._codec.empty(num_envs)
