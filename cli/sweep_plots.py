@@ -79,7 +79,7 @@ def _draw_importance(study: Study, shares: Mapping[str, float]) -> None:
     for place, name in enumerate(names):
         axes.annotate(f"{shares[name]:.0%}", (shares[name], place), (4, 0), textcoords="offset points",
                       va="center", color=MUTED, fontsize=8)  # fmt: skip
-    dress(axes, "what decides whether a trial is among the best tenth", "share (PED-ANOVA)", "")
+    dress(axes, "what decides whether a trial is among the best quarter", "share (PED-ANOVA)", "")
     axes.set_yticks(range(len(names)), [dashed(name) for name in names], color=INK, fontsize=9)
     axes.grid(False, axis="y")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

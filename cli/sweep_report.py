@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["best_of", "default_of", "finished_line", "importances", "summary", "tally", "write_report"]
 
 TOP = 10  # trials in the table
-FEWEST = 4  # complete trials below which an importance says nothing
+FEWEST = 8  # trials below which an importance says nothing
+BEST = 0.25  # part of the trials that counts as good where importance is asked for
 AXES = {"score": "best validation score", "steps": "steps to the target"}
 AXES |= {"seconds": "seconds to the target", "processor": "processor time to the target, s"}
 UNITS = {
@@ -43,8 +44,8 @@ def tally(study: Study) -> dict[str, int]:
 
 def best_of(study: Study) -> FrozenTrial | None:
     """The complete trial with the best value, the first of equals."""
-    done = [trial for trial in study.trials() if trial.state.name == "COMPLETE" and trial.value is not None]
-    return min(done, key=lambda trial: -study.sign * (trial.value or 0.0), default=None)
+    first = next(iter(ranking(study)), None)
+    return first if first is not None and first.state.name == "COMPLETE" else None
 
 
 def default_of(study: Study) -> FrozenTrial | None:
@@ -81,7 +82,7 @@ def summary(study: Study) -> dict[str, Any]:
         "params": study.values(best) if best else None,
         "default": default.value if default and default.state.name == "COMPLETE" else None,
         "confirmation": confirmation(study),
-        "command": options_text(study, study.values(best)) if best else None,
+        "command": command(study, best) if best else None,
         "report": str(study.path / "report.md"),
     }
 
@@ -110,23 +111,46 @@ def confirmation(study: Study) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+def command(study: Study, best: FrozenTrial) -> str:
+    """What trains like the best trial, ready to be pasted."""
+    return options_text(study, {} if best.user_attrs.get("default") else study.values(best))
+
+
 def importances(study: Study) -> dict[str, float]:
-    """Share of each field in reaching the best tenth of the complete trials; empty while there are too few.
+    """Share of each field in being among the best quarter of the trials; empty while there are too few.
 
     By PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: efficiently quantifying hyperparameter importance in arbitrary
-    subspaces"), which needs no package of its own, unlike fANOVA.
+    subspaces"), which needs no package of its own, unlike fANOVA. Pruned trials stand behind all complete ones.
     """
     import warnings
 
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    import optuna
 
-    done = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
-    if len(done) < FEWEST or len({trial.value for trial in done}) < 2:
+    ranked = ranking(study)
+    if len(ranked) < FEWEST:
         return {}
+    ranks = optuna.create_study(direction="minimize")
+    for place, trial in enumerate(ranked):
+        copy = optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=float(place))
+        ranks.add_trial(copy)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = get_param_importances(study.optuna, evaluator=PedAnovaImportanceEvaluator(), normalize=True)
+        found = optuna.importance.get_param_importances(ranks, evaluator=evaluator, normalize=True)
     return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+
+
+def ranking(study: Study) -> list[FrozenTrial]:
+    """Complete trials from the best on, then those pruned: who came further first, and of these the better."""
+    states = {"COMPLETE": 0, "PRUNED": 1}
+    ended = [trial for trial in study.trials() if trial.state.name in states]
+
+    def place(trial: FrozenTrial) -> tuple[float, ...]:
+        value = -study.sign * (trial.value or 0.0)
+        # what is reported of a trial on its way has the direction of the objective
+        return (0, 0, value) if trial.state.name == "COMPLETE" else (1, -(trial.last_step or 0), value)
+
+    return sorted(ended, key=place)
 
 
 def write_report(study: Study) -> None:
@@ -138,12 +162,16 @@ def write_report(study: Study) -> None:
     best = best_of(study)
     lines = [*_head(study), *_verdict(study, best)]
     if best is not None:
-        lines += ["## The command", "", "```bash", options_text(study, study.values(best)), "```", ""]
+        lines += ["## The command", "", "```bash", command(study, best), "```", ""]
     lines += _top(study)
     if shares:
         lines += ["## Importance", "", "| option | share |", "|---|---|"]
         lines += [f"| {dashed(name)} | {share:.0%} |" for name, share in shares.items()]
-        lines += ["", f"Of {_complete(study)} complete trials (PED-ANOVA); with few of them it is a hint, no more.", ""]
+        lines += [
+            "",
+            f"In being among the best quarter of {len(ranking(study))} trials, pruned ones too (PED-ANOVA): a hint.",
+            "",
+        ]
     lines += _failures(study)
     lines += ["## Pictures", "", *[f"![{picture.removesuffix('.png')}]({picture})" for picture in pictures], ""]
     (study.path / "report.md").write_text("\n".join(lines), encoding="utf-8")
@@ -196,8 +224,7 @@ def _verdict(study: Study, best: FrozenTrial | None) -> list[str]:
 
 def _top(study: Study) -> list[str]:
     names = list(study.record.space)
-    done = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
-    done.sort(key=lambda trial: -study.sign * (trial.value or 0.0))
+    done = [trial for trial in ranking(study) if trial.state.name == "COMPLETE"]
     if not done:
         return []
     head = ["trial", study.record.objective, "of each seed", *map(dashed, names)]
@@ -225,10 +252,6 @@ def _failures(study: Study) -> list[str]:
         later = follow.get(trial.number)
         lines.append(_row([trial.number, trial.user_attrs.get("reason", ""), later.number if later else "–"]))
     return [*lines, ""]
-
-
-def _complete(study: Study) -> int:
-    return sum(trial.state.name == "COMPLETE" for trial in study.trials())
 
 
 def _row(cells: Sequence[object]) -> str:

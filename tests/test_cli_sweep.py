@@ -20,7 +20,7 @@ import pytest
 
 from drivetrain.envs.errors import UserError
 from drivetrain.stopping import StopRequest
-from drivetrain.sweep_report import best_of, confirmation, summary, tally, write_report
+from drivetrain.sweep_report import best_of, confirmation, importances, ranking, summary, tally, write_report
 from drivetrain.sweep_space import Dimension
 from drivetrain.sweep_study import WAIT, Outcome, Study, StudyRecord, Worker, read_record, write_record
 from drivetrain.sweep_trial import launch, score_at
@@ -434,7 +434,29 @@ def test_defaults_that_nothing_beats_are_confirmed(stage: Stage) -> None:
     study = stage.study(trials=3)
     stage.work(study)
     write_report(study)
-    assert "No trial beats the defaults: they are confirmed." in (stage.path / "report.md").read_text()
+    text = (stage.path / "report.md").read_text()
+    assert "No trial beats the defaults: they are confirmed." in text
+    assert "\ndrivetrain train ppo CartPole-v1\n" in text, "the command is that of the defaults"
+
+
+@pytest.mark.golden
+def test_importance_goes_to_the_option_that_decides_and_pruned_trials_stand_last(stage: Stage) -> None:
+    # 24 trials, better with the learning rate, every other one pruned; gamma runs through its range three times.
+    space = {"learning_rate": RATE, "gamma": Dimension(kind="float", low=0.9, high=1.0)}
+    study = stage.study(space=space, first={"learning_rate": 0.01, "gamma": 0.95}, trials=24)
+    worker = Worker(stage.path)
+    for k in range(24):
+        if k:
+            study.optuna.enqueue_trial({"learning_rate": 0.001 * 1.3**k, "gamma": 0.9 + 0.1 * (k % 8) / 8})
+        trial = study.claim(worker.name)
+        trial.report(float(k), step=100)
+        good = Outcome("complete", float(k)) if k % 2 else Outcome("pruned")
+        study.settle(trial.number, good)
+    worker.leave()
+    assert [trial.number for trial in ranking(study)] == [*range(23, 0, -2), *range(22, -1, -2)]
+    shares = importances(study)
+    assert shares["learning_rate"] > 0.6
+    assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def alive(pid: int) -> bool:
