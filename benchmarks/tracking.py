@@ -34,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from wandb_server import WandbServer
 
+from drivetrain.wandb_rows import STRIDE
+
 DRIVETRAIN = [sys.executable, "-P", "-m", "drivetrain"]
 KEY = "0123456789" * 4  # of no account
 SMALL = ["--num-envs", "64", "--num-tracks", "8", "--hidden", "32", "--threads", "1", "--device", "cpu"]
@@ -218,8 +220,9 @@ def cycles(number: int, seed: int) -> None:
     draw = random.Random(seed)
     with WandbServer() as server:
         env, run = environment(server.url), Path("runs/cycles")
-        arguments = ["train", "ppo", "racing", *SMALL, "--steps", "3000000", "--eval-every", "600000"]
-        arguments += ["--checkpoint-every", "30000", "--video-every", "60000", "--name", "cycles"]
+        arguments = ["train", "ppo", "racing", *SMALL, "--num-envs", "8", "--num-steps", "256", "--name", "cycles"]
+        arguments += ["--steps", "9000000", "--eval-every", "600000", "--checkpoint-every", "30000"]
+        arguments += ["--video-every", "500000"]
         process = start(arguments, env)
         for cycle in range(number):
             wait_for(run / "checkpoints/step_000000000000/manifest.json", process)
@@ -232,7 +235,7 @@ def cycles(number: int, seed: int) -> None:
                     os.kill(core, signal.SIGKILL)
             last = cycle == number - 1
             steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-            extra = ["--steps", str(max([600_000, *steps]) + 60_000)] if last else []
+            extra = ["--steps", str(max(steps) + 60_000)] if last else []
             process = start(["resume", "cycles", *extra], env)
         out, _ = process.communicate(timeout=900)
         print("\n".join(line for line in out.decode().splitlines() if "wandb" in line))
@@ -241,28 +244,26 @@ def cycles(number: int, seed: int) -> None:
 
 def report(server: WandbServer, run: Path, number: int) -> None:
     """Compare the server with metrics.jsonl, and play the film."""
-    truth = {record["step"]: record for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
-    rows = server.run.records
-    steps = [row["global_step"] for row in rows]
-    missing, double = len(truth.keys() - set(steps)), len(steps) - len(set(steps))
-    stale = sum(
-        any(row.get(name) != value for name, value in truth[row["global_step"]].items() if is_metric(name, value))
-        for row in rows
-        if row["global_step"] in truth
-    )
+    truth = {record["seq"]: record for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+    rows = [(row["_step"] // STRIDE, row) for row in server.run.records]
+    seqs = [seq for seq, _ in rows]
+    missing, double = len(truth.keys() - set(seqs)), len(seqs) - len(set(seqs))
+    stale = sum(seq not in truth or not is_same(row, truth[seq]) for seq, row in rows)
     committed = [artifact for artifact in server.artifacts if artifact.committed]
     aliases = sorted({alias for artifact in committed for alias in artifact.aliases})
     pictures = [frames(content) for name, content in server.run.files.items() if name.endswith(".mp4")]
-    result = f"{len(rows):,} rows of {len(truth):,} steps under {len(server.runs)} id: {missing} missing, "
+    result = f"{len(rows):,} rows of {len(truth):,} records under {len(server.runs)} id: {missing} missing, "
     result += f"{double} double, {stale} that differ from metrics.jsonl; {len(pictures)} films arrived and play "
     result += f"({min(pictures, default=0)} pictures or more); {len(committed)} models, aliases {', '.join(aliases)}"
     values = {"rows": len(rows), "missing": missing, "double": double, "stale": stale, "films": pictures}
     publish(values, f"a training killed and resumed {number} times, mirrored online", result)
 
 
-def is_metric(name: str, value: object) -> bool:
-    """Whether a value of a record goes to the server as it is, and does not depend on the clock."""
-    return "/" in name and isinstance(value, (int, float)) and name not in TIMES
+def is_same(row: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Whether a row holds what the record does, apart from times."""
+    names = [name for name, value in record.items() if "/" in name and isinstance(value, (int, float))]
+    same = all(row.get(name) == record[name] for name in names if name not in TIMES)
+    return same and row["global_step"] == record["step"]
 
 
 def frames(content: bytes) -> int:

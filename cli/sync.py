@@ -17,7 +17,7 @@ from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
 from drivetrain.wandb_key import has_key, login_hint
 from drivetrain.wandb_options import TrackOptions, tracking
 from drivetrain.wandb_rows import best_model, films, final_seq, models, newest_model, pictures
-from drivetrain.wandb_state import FOLDER, State, Tally, file_key, load_state, save_state
+from drivetrain.wandb_state import FOLDER, State, Tally, file_key, load_state, save_state, take_turn
 
 if TYPE_CHECKING:
     from drivetrain.wandb_client import Client
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INIT_TIMEOUT = 30.0  # s
+TURN = 30.0  # s to wait for the mirror of a training that was killed
 EXIT_STORAGE = 6
 
 
@@ -55,26 +56,34 @@ def main(argv: list[str]) -> Result:
 
 
 def _sync(run: RunDir) -> Result:
+    _check(run.path)
+    turn = take_turn(run.path, TURN)
+    try:
+        return _send_missing(run.path)
+    finally:
+        turn.release()
+
+
+def _send_missing(run: Path) -> Result:
     from drivetrain.wandb_client import set_up
 
-    _check(run.path)
-    state = load_state(run.path)
-    seq, status = final_seq(run.path)
+    state = load_state(run)
+    seq, status = final_seq(run)
     if seq == 0:
-        raise UserError(f"nothing of {run.path} can be sent yet", got="no record that a checkpoint covers")
-    if _is_complete(run.path, state.online, seq, status):
-        raise _already(run.path, "sent before")
-    if _sent_by_hand(run.path, state) and _is_complete(run.path, state.offline, seq, status):
-        raise _already(run.path, "sent by `wandb sync`")
-    save_state(run.path, state)
-    set_up(run.path)
-    print(f"sending {run_name(run.path)} to wandb", flush=True)
-    before, url, arrived = _send(run.path, state, seq, status)
+        raise UserError(f"nothing of {run} can be sent yet", got="no record that a checkpoint covers")
+    if _is_complete(run, state.online, seq, status):
+        raise _already(run, "sent before")
+    if _sent_by_hand(run, state) and _is_complete(run, state.offline, seq, status):
+        raise _already(run, "sent by `wandb sync`")
+    save_state(run, state)
+    set_up(run)
+    print(f"sending {run_name(run)} to wandb", flush=True)
+    before, url, arrived = _send(run, state, seq, status)
     if not arrived:
         fix = "run the same command again"
         raise UserError("not everything has arrived at wandb", got=url or state.id, fix=fix, code=EXIT_STORAGE)
     print(f"{seq - before:,} of {seq:,} records were missing and are sent{f': {url}' if url else ''}")
-    return Result({"run": run_name(run.path), "id": state.id, "records": seq, "sent": seq - before, "url": url})
+    return Result({"run": run_name(run), "id": state.id, "records": seq, "sent": seq - before, "url": url})
 
 
 def _check(run: Path) -> None:

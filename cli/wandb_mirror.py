@@ -81,8 +81,9 @@ def _mirror(job: Job) -> str:
     """Do it; returns why it broke off, or nothing."""
     from drivetrain.wandb_client import Client, Destination, WandbFailure, quiet_output, reachable, set_up
     from drivetrain.wandb_feed import Feed
-    from drivetrain.wandb_state import load_state, save_state
+    from drivetrain.wandb_state import load_state, save_state, take_turn
 
+    turn = take_turn(job.run)
     state = load_state(job.run)
     save_state(job.run, state)  # the id is ours from here on
     set_up(job.run)
@@ -105,6 +106,7 @@ def _mirror(job: Job) -> str:
             arrived = _follow(job, Feed(job.run, state, client, online), online)
         except WandbFailure as error:
             return str(error)
+    turn.release()
     if online and not arrived:
         job.say(f"not everything has arrived; `{job.sync}` sends the rest")
     return ""

@@ -8,14 +8,19 @@ the server itself reported.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FOLDER", "State", "Tally", "file_key", "load_state", "save_state"]
+from drivetrain.envs.errors import UserError
+from drivetrain.lock import RunLock
+
+__all__ = ["FOLDER", "State", "Tally", "file_key", "load_state", "save_state", "take_turn"]
 
 FOLDER = "wandb"
 FILE = "mirrored.json"
@@ -51,6 +56,25 @@ class State:
         return replace(self, online=tally) if online else replace(self, offline=tally)
 
 
+def take_turn(run: Path, patience: float = math.inf) -> RunLock:
+    """Wait until nobody else sends this run: after a kill the mirror of the former trainer is still at work.
+
+    Raises:
+        UserError: somebody is at it for longer than ``patience`` s (code 7).
+        OSError: no room, or no right to write.
+    """
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return RunLock(folder)
+        except UserError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(0.2)
+
+
 def load_state(run: Path) -> State:
     """The state of a run folder; a new one with a new id where there is none, or none that can be read.
 
@@ -64,13 +88,12 @@ def load_state(run: Path) -> State:
 
 
 def save_state(run: Path, state: State) -> None:
-    """Write in one piece: a reader sees the old or the new state.
+    """Write in one piece, by whoever has his turn: a reader sees the old or the new state.
 
     Raises:
         OSError: no room, or no right to write.
     """
     folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
     temporary = folder / f".{FILE}.{os.getpid()}"
     try:
         temporary.write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
