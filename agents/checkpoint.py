@@ -40,6 +40,7 @@ __all__ = [
     "prune_checkpoints",
     "read_checkpoint",
     "save_checkpoint",
+    "surplus_checkpoints",
     "sweep_debris",
     "valid_checkpoints",
 ]
@@ -225,14 +226,19 @@ def is_valid(path: Path, resumable: bool = False) -> bool:
         return False
 
 
-def prune_checkpoints(folder: Path, keep: int = 2) -> list[Path]:
-    """Remove all but the newest ``keep`` and the best; nothing is removed unless the newest one verifies."""
+def surplus_checkpoints(folder: Path, keep: int = 2) -> list[Path]:
+    """All but the newest ``keep`` and the best; none unless the newest one verifies."""
     found = valid_checkpoints(folder)
     newest_name = max((path.name for path in _named(folder)), default=None)
     if not found or found[0].path.name != newest_name:
         return []
     spared = {checkpoint.path for checkpoint in found[: max(keep, 1)]} | {choose_checkpoint(folder).path}
-    removed = [checkpoint.path for checkpoint in found if checkpoint.path not in spared]
+    return [checkpoint.path for checkpoint in found if checkpoint.path not in spared]
+
+
+def prune_checkpoints(folder: Path, keep: int = 2) -> list[Path]:
+    """Remove the ``surplus_checkpoints``; returns them."""
+    removed = surplus_checkpoints(folder, keep)
     for path in removed:
         # renamed first: a kill in the middle of deleting leaves debris, not a damaged checkpoint
         doomed = folder / f"{TEMPORARY}old_{path.name}_{os.getpid()}"

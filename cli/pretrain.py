@@ -7,7 +7,7 @@ from importlib import import_module
 from drivetrain.envs.errors import UserError, nearest
 from drivetrain.output import Result
 
-__all__ = ["main"]
+__all__ = ["SUPERVISED", "main"]
 
 TASKS = {
     "function": "a function y = f(x): the sine of an angle, a formula of yours, or a CSV file",
@@ -15,6 +15,9 @@ TASKS = {
     "classify": "pictures into classes: handwritten digits, an .npz, or a folder of pictures",
     "imitate": "to drive as a teacher does, from the state or from pictures (DAgger)",
 }
+
+SUPERVISED = ("function", "sequence", "classify")
+"""tasks that learn from examples: nothing drives, and the score is an error or an accuracy"""
 
 
 def main(argv: list[str]) -> Result:

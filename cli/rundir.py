@@ -167,7 +167,7 @@ def known_runs() -> dict[str, Path]:
         if not place.is_dir():
             continue
         for path in sorted(place.iterdir()):
-            if (path / "config.json").is_file():
+            if not path.name.startswith(".") and (path / "config.json").is_file():  # . = half deleted
                 found.setdefault(path.name, path)
     return found
 

@@ -193,7 +193,11 @@ def test_runs_are_listed_with_what_is_known_about_them(capsys: pytest.CaptureFix
     (damaged.path / "config.json").write_text("{")
     assert main(["runs", "--sort", "name", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["runs"]
-    assert [(r["run"], r["status"]) for r in rows] == [("damaged", "running"), ("good", "reached"), ("half", "empty")]
+    assert [(r["run"], r["status"]) for r in rows] == [
+        ("damaged", "running"),
+        ("good", "reached"),
+        ("half", "interrupted"),
+    ]
     damaged.close()
     assert main(["runs", "--sort", "score"]) == 0
     lines = capsys.readouterr().out.splitlines()

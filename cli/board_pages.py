@@ -1,0 +1,86 @@
+"""What TensorBoard shows of a run beside its curves: pages of text, its settings, and how it came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from drivetrain.envs.errors import UserError
+from drivetrain.journal import read_metrics
+from drivetrain.pretrain import SUPERVISED
+from drivetrain.rundir import read_json
+from drivetrain.wandb_options import TrackOptions
+
+__all__ = ["code_page", "outcome", "result_page", "settings_of", "settings_page"]
+
+ELSEWHERE = ("version", "threads", *TrackOptions.model_fields)  # changes nothing that is learned
+FIRST = ("algo", "env", "obs", "actions", "seed")
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """The run's settings by name, the task first; empty while its config.json is not there."""
+    config = read_or_empty(run / "config.json")
+    names = [name for name in FIRST if name in config]
+    names += [name for name in config if name not in (*FIRST, *ELSEWHERE)]
+    return {name: config[name] for name in names}
+
+
+def settings_page(run: Path) -> str:
+    """All of config.json as a table."""
+    return _table(("setting", "value"), settings_of(run))
+
+
+def code_page(run: Path) -> str:
+    """From which code and where: code.json as a table."""
+    code = read_or_empty(run / "code.json")
+    versions = code.pop("versions", None)
+    commit, changed = code.get("commit"), code.pop("uncommitted", None)
+    shown = code | {"commit": f"{commit}{', with uncommitted changes' if changed else ''}"}
+    return _table(("", ""), shown | (dict(versions) if isinstance(versions, dict) else {}))
+
+
+def result_page(values: Mapping[str, Any]) -> str:
+    """How the run came out, as a table."""
+    return _table(("", ""), {name: value for name, value in values.items() if name != "run"})
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """result.json of a run that ended, or as much of it as its records tell of one that died; with ``best``."""
+    records = read_metrics(run / "metrics.jsonl")
+    result = read_or_empty(run / "result.json")
+    scores = [record["eval/mean"] for record in records if isinstance(record.get("eval/mean"), (int, float))]
+    if records and result.get("steps") != records[-1].get("step"):
+        last = records[-1]
+        result = {"status": "interrupted", "steps": last.get("step"), "seconds": last.get("seconds")}
+        result |= {"steps_per_s": last.get("time/steps_per_s"), "score": scores[-1] if scores else None}
+    supervised = read_or_empty(run / "config.json").get("algo") in SUPERVISED
+    best = result.get("score") if supervised or not scores else max(scores)
+    return result | {"best": best}
+
+
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is none that can be read."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}
+
+
+def _table(titles: Sequence[str], values: Mapping[str, Any]) -> str:
+    lines = [f"| {titles[0]} | {titles[1]} |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {_cell(value)} |" for name, value in values.items())])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={item}" for name, item in value.items()) or "empty"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value) or "empty"
+    return str(value).replace("|", "\\|")

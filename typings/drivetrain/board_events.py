@@ -1,0 +1,1 @@
+../../cli/board_events.py

@@ -1,0 +1,1 @@
+../../cli/runs_filter.py
