@@ -62,7 +62,8 @@ def set_up(run: Path) -> None:
     os.environ["WANDB_BASE_URL"] = base_url()  # a password in it would end up in links and logs
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     os.environ.setdefault("WANDB_HTTP_TIMEOUT", HTTP_TIMEOUT)
-    for name in ("MODE", "RESUME", "RUN_ID", "DIR", "CONSOLE", "SILENT", "SERVICE"):  # decided by us
+    # decided by us; and its debugging writes the key to its logs
+    for name in ("MODE", "RESUME", "RUN_ID", "DIR", "CONSOLE", "SILENT", "SERVICE", "DEBUG", "CORE_DEBUG"):
         os.environ.pop(f"WANDB_{name}", None)
 
 
