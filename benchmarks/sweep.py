@@ -142,7 +142,7 @@ def report(env: str, result: dict, killer: Killer, study: Study, seconds: float)
         best, default = (_times(check[side]) for side in ("best", "default"))
         words += (
             f"Processor time to the target on {check['seeds']} fresh seeds: best trial {best}, defaults {default}; "
-            f"better on {check['wins']}"
+            f"better on {check['wins']}; gain {check['gain_low']:.1f} to {check['gain_high']:.1f} s (95 %)"
         )
     publish({"result": result, "killed": killer.done}, f"`sweep ppo {env}`, objective processor", words)
 

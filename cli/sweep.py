@@ -356,15 +356,13 @@ def _watch(study: Study, crew: Any, stop: StopRequest) -> None:
 
 
 def _tell(study: Study, values: Mapping[str, Any], status: str) -> None:
-    from drivetrain.sweep_report import number
+    from drivetrain.sweep_report import verdict
 
     counts = ", ".join(f"{count} {name}" for name, count in values["trials"].items() if count)
     say(f"{status}: {counts}; everything is in {study.path}")
     check = values["confirmation"]
     if check is not None:
-        verdict = "beats the defaults" if check["beats"] else "does not beat the defaults: they are confirmed"
-        medians = f"{number(check['median_best'])} and {number(check['median_default'])}"
-        say(f"on fresh seeds the best {verdict}: medians {medians}")
+        say(f"on fresh seeds: {verdict(check)}")
     if values["command"]:
         say(f"train with the best: {values['command']}")
     if status == "interrupted":

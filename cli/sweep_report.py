@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from drivetrain.rundir import read_json
 from drivetrain.sweep_space import dashed
 from drivetrain.sweep_study import Study
@@ -15,10 +17,12 @@ from drivetrain.sweep_work import options_text
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-__all__ = ["best_of", "default_of", "finished_line", "importances", "summary", "tally", "write_report"]
+__all__ = ["best_of", "default_of", "finished_line", "importances", "summary", "tally", "verdict", "write_report"]
 
 TOP = 10  # trials in the table
 FEWEST = 8  # trials below which an importance says nothing
+FEWEST_SEEDS = 3  # on each side, for an interval
+RESAMPLES = 10_000
 BEST = 0.25  # part of the trials that counts as good where importance is asked for
 AXES = {"score": "best validation score", "steps": "steps to the target"}
 AXES |= {"seconds": "seconds to the target", "processor": "processor time to the target, s"}
@@ -103,12 +107,32 @@ def confirmation(study: Study) -> dict[str, Any] | None:
     missing = -math.inf if study.record.rises else math.inf
     ours, theirs = ([missing if value is None else float(value) for value in side] for side in zip(*pairs, strict=True))
     medians = statistics.median(ours), statistics.median(theirs)
-    beats = study.sign * medians[0] > study.sign * medians[1]
+    low, high = sorted(study.sign * end for end in difference(ours, theirs))
     wins = sum(study.sign * a > study.sign * b for a, b in zip(ours, theirs, strict=True))
     return {
         "trial": best.number, "best": ours, "default": theirs, "median_best": medians[0], "median_default": medians[1],
-        "wins": wins, "seeds": len(pairs), "beats": beats,
+        "wins": wins, "seeds": len(pairs), "gain_low": low, "gain_high": high,
+        "verdict": "beats" if low > 0 else "ahead" if study.sign * (medians[0] - medians[1]) > 0 else "confirmed",
     }  # fmt: skip
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of median(ours) − median(theirs), by percentile bootstrap of each side.
+
+    What was not reached counts as ten times the largest number that was. One or two seeds a side bound nothing.
+    """
+    sides = [np.asarray(side, dtype=np.float64) for side in (ours, theirs)]
+    finite = np.concatenate([side[np.isfinite(side)] for side in sides])
+    if min(len(side) for side in sides) < FEWEST_SEEDS or not len(finite):
+        return -math.inf, math.inf
+    large = 10 * np.abs(finite).max()
+    generator = np.random.default_rng(0)
+    drawn = []
+    for side in sides:
+        known = np.nan_to_num(side, posinf=large, neginf=-large)
+        drawn.append(np.median(generator.choice(known, (RESAMPLES, len(known))), axis=1))
+    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
+    return float(low), float(high)
 
 
 def command(study: Study, best: FrozenTrial) -> str:
@@ -215,11 +239,21 @@ def _verdict(study: Study, best: FrozenTrial | None) -> list[str]:
     lines += ["", "On seeds that no trial had:", "", "| best | defaults |", "|---|---|"]
     lines += [f"| {number(a)} | {number(b)} |" for a, b in rows]
     lines += [f"| **median {number(ours)}** | **median {number(theirs)}** |", ""]
-    said = f"better on {check['wins']} of {check['seeds']} fresh seeds, medians {number(ours)} and {number(theirs)}"
-    change = f" ({ours / theirs - 1:+.0%})" if math.isfinite(ours) and math.isfinite(theirs) and theirs else ""
-    if check["beats"]:
-        return [*lines, f"The best beats the defaults: {said}{change}.", ""]
-    return [*lines, f"The defaults are confirmed: the best trial is {said}{change}.", ""]
+    return [*lines, verdict(check), ""]
+
+
+def verdict(check: Mapping[str, Any]) -> str:
+    """What the fresh seeds say, in a sentence."""
+    gain = f"{number(check['gain_low'])} to {number(check['gain_high'])}" if math.isfinite(check["gain_low"]) else ""
+    said = (
+        f"medians {number(check['median_best'])} and {number(check['median_default'])}, better on {check['wins']} of "
+        f"{check['seeds']} seeds" + (f", gain {gain} (95 %)" if gain else "")
+    )
+    if check["verdict"] == "beats":
+        return f"The best trial beats the defaults: {said}."
+    if check["verdict"] == "ahead":
+        return f"The best trial is ahead of the defaults, which may be luck: {said}; a larger `--confirm` tells."
+    return f"The defaults are confirmed, the best trial is not better: {said}."
 
 
 def _top(study: Study) -> list[str]:

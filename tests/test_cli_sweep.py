@@ -6,6 +6,7 @@ Trials are played by a small program in place of `drivetrain train`: it writes t
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,7 +21,16 @@ import pytest
 
 from drivetrain.envs.errors import UserError
 from drivetrain.stopping import StopRequest
-from drivetrain.sweep_report import best_of, confirmation, importances, ranking, summary, tally, write_report
+from drivetrain.sweep_report import (
+    best_of,
+    confirmation,
+    difference,
+    importances,
+    ranking,
+    summary,
+    tally,
+    write_report,
+)
 from drivetrain.sweep_space import Dimension
 from drivetrain.sweep_study import WAIT, Outcome, Study, StudyRecord, Worker, read_record, write_record
 from drivetrain.sweep_trial import launch, score_at
@@ -396,22 +406,35 @@ def test_the_command_of_a_run_names_the_trial_the_seed_and_what_is_held(stage: S
 
 
 @pytest.mark.golden
+def test_a_gain_is_certain_only_where_the_resampled_medians_part() -> None:
+    # every median of the first is 10, of the second 12: the difference is -2 without doubt
+    assert difference([10.0] * 5, [12.0] * 5) == (-2.0, -2.0)
+    assert difference([10.0] * 2, [12.0] * 2) == (-math.inf, math.inf), "two seeds prove nothing"
+    # what was not reached counts as 10 x 10
+    assert difference([10.0] * 3, [math.inf] * 3) == (10.0 - 100.0, 10.0 - 100.0)
+    low, high = difference([9.0, 10.0, 11.0, 30.0], [9.5, 10.5, 11.5, 12.0])
+    assert low < 0 < high
+
+
+@pytest.mark.golden
 def test_a_report_says_by_how_much_the_best_beats_the_defaults(stage: Stage) -> None:
     stage.parts({"0.01": {"scores": [[100, 40.0]]}, "all": {"scores": [[100, 50.0]]}})
     study = stage.study(trials=3)
     stage.work(study)
     assert best_of(study).number == 1, "the first of equals"
-    # 60, 70, 80 against 50, 75, 60: medians 70 and 60, better on two of three, +17 %
+    # 60, 70, 80 against 50, 75, 60: medians 70 and 60, better on two of three; of resamples the medians lie anywhere
+    # in 60 to 80 and 50 to 75, so that the gain lies between 60 - 75 and 80 - 50
     fresh = {
         str(10_000 + k): {"trial": 1, "best": {"value": a}, "default": {"value": b}}
         for k, (a, b) in enumerate([(60, 50), (70, 75), (80, 60)])
     }
     (stage.path / "confirm.json").write_text(json.dumps(fresh))
     check = confirmation(study)
-    assert (check["median_best"], check["median_default"], check["wins"], check["beats"]) == (70.0, 60.0, 2, True)
+    assert (check["median_best"], check["median_default"], check["wins"]) == (70.0, 60.0, 2)
+    assert (check["gain_low"], check["gain_high"], check["verdict"]) == (-15.0, 30.0, "ahead")
     write_report(study)
     text = (stage.path / "report.md").read_text()
-    assert "The best beats the defaults: better on 2 of 3 fresh seeds, medians 70.0 and 60.0 (+17%)." in text
+    assert "which may be luck: medians 70.0 and 60.0, better on 2 of 3 seeds, gain -15.0 to 30.0" in text
     assert "Trial 1 is the best with 50.0; the defaults have 40.0." in text
     assert (stage.path / "history.png").is_file()
     assert (stage.path / "slices.png").is_file()
