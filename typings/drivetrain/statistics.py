@@ -1,0 +1,1 @@
+../../cli/statistics.py
