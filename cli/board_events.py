@@ -16,6 +16,7 @@ METRICS = {
     "result/steps_per_s": "steps/s",
 }
 """scalars that stand beside the settings in the table of hyper-parameters, and their titles"""
+FIRST = ("algo", "env", "seed")
 ENDED_WELL, ENDED_BADLY = ("done", "reached"), ("diverged", "failed")
 
 
@@ -35,9 +36,9 @@ class EventFile:
 
         self._event, self._summary = Event, Summary
         self._writer = EventFileWriter(str(folder))
-        if keep_until >= 0:  # TensorBoard forgets from the step that it is given on, not after it
-            start = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=keep_until + 1, session_log=start))
+        # from this step on TensorBoard forgets, if it has seen another beginning: hence one of a new run, too
+        start = Event(wall_time=time.time(), step=keep_until + 1, session_log=SessionLog(status=SessionLog.START))
+        self._writer.add_event(start)
 
     def scalars(self, step: int, values: Mapping[str, Any], when: float | None = None) -> None:
         """One point of each curve; what is no number is left out. ``when`` = seconds since 1970, None = now."""
@@ -121,7 +122,9 @@ class EventFile:
 
 
 def experiment(runs: Sequence[Mapping[str, Any]]) -> Any:
-    """The columns of the table of hyper-parameters: settings in which these runs differ, and how they came out.
+    """The columns of the table of hyper-parameters: what was learned, what was tried out, and how it came out.
+
+    Tried out is a setting in which runs of the same algorithm and environment differ; of a single run it is all.
 
     Args:
         runs: the settings of each run by name.
@@ -132,18 +135,36 @@ def experiment(runs: Sequence[Mapping[str, Any]]) -> Any:
     from tensorboard.plugins.hparams import api_pb2
 
     names = sorted({name for run in runs for name in run})
-    columns = []
-    for name in names:
-        found = [_plain(run[name]) for run in runs if name in run]
-        kinds = {_kind(value) for value in found}
-        if len(set(map(str, found))) < 2 and len(found) == len(runs) and len(runs) > 1:
-            continue
-        kind = kinds.pop() if len(kinds) == 1 else api_pb2.DATA_TYPE_STRING
-        columns.append(api_pb2.HParamInfo(name=name, type=kind))
+    tried = [name for name in names if len(runs) == 1 or any(_differs(name, alike) for alike in _kinds(runs))]
+    # `differs` is what TensorBoard sorts by
+    columns = [
+        api_pb2.HParamInfo(name=name, type=_type(name, runs), differs=name in FIRST or len(runs) > 1)
+        for name in names
+        if name in FIRST or name in tried
+    ]
     metrics = [
         api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=title) for tag, title in METRICS.items()
     ]
     return api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
+
+
+def _kinds(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        kinds.setdefault((str(run.get("algo")), str(run.get("env"))), []).append(run)
+    return list(kinds.values())
+
+
+def _differs(name: str, runs: Sequence[Mapping[str, Any]]) -> bool:
+    return len({str(_plain(run[name])) if name in run else "" for run in runs}) > 1
+
+
+def _type(name: str, runs: Sequence[Mapping[str, Any]]) -> Any:
+    from tensorboard.plugins.hparams import api_pb2
+
+    found = {type(_plain(run[name])) for run in runs if name in run}
+    types: dict[type, Any] = {bool: api_pb2.DATA_TYPE_BOOL, float: api_pb2.DATA_TYPE_FLOAT64}
+    return types.get(found.pop(), api_pb2.DATA_TYPE_STRING) if len(found) == 1 else api_pb2.DATA_TYPE_STRING
 
 
 def _put(slot: Any, value: Any) -> None:
@@ -167,14 +188,6 @@ def _plain(value: Any) -> bool | float | str:
     if isinstance(value, (list, tuple)):
         return ",".join(str(item) for item in value) or "empty"
     return "none" if value is None else str(value)
-
-
-def _kind(value: bool | float | str) -> Any:
-    from tensorboard.plugins.hparams import api_pb2
-
-    if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, float) else api_pb2.DATA_TYPE_STRING
 
 
 def _is_number(value: object) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 from drivetrain.envs.errors import UserError
 from drivetrain.journal import read_metrics
-from drivetrain.pretrain import SUPERVISED
 from drivetrain.rundir import read_json
 from drivetrain.wandb_options import TrackOptions
 
@@ -37,26 +36,22 @@ def code_page(run: Path) -> str:
     versions = code.pop("versions", None)
     commit, changed = code.get("commit"), code.pop("uncommitted", None)
     shown = code | {"commit": f"{commit}{', with uncommitted changes' if changed else ''}"}
-    return _table(("", ""), shown | (dict(versions) if isinstance(versions, dict) else {}))
+    return _table(("what", "value"), shown | (dict(versions) if isinstance(versions, dict) else {}))
 
 
 def result_page(values: Mapping[str, Any]) -> str:
     """How the run came out, as a table."""
-    return _table(("", ""), {name: value for name, value in values.items() if name != "run"})
+    return _table(("what", "value"), {name: value for name, value in values.items() if name != "run"})
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """result.json of a run that ended, or as much of it as its records tell of one that died; with ``best``."""
+    """result.json of a run, with its ``best`` score; empty for one whose process died, for it has not come out yet."""
     records = read_metrics(run / "metrics.jsonl")
     result = read_or_empty(run / "result.json")
+    if not isinstance(result.get("steps"), int) or (records and result["steps"] != records[-1].get("step")):
+        return {}
     scores = [record["eval/mean"] for record in records if isinstance(record.get("eval/mean"), (int, float))]
-    if records and result.get("steps") != records[-1].get("step"):
-        last = records[-1]
-        result = {"status": "interrupted", "steps": last.get("step"), "seconds": last.get("seconds")}
-        result |= {"steps_per_s": last.get("time/steps_per_s"), "score": scores[-1] if scores else None}
-    supervised = read_or_empty(run / "config.json").get("algo") in SUPERVISED
-    best = result.get("score") if supervised or not scores else max(scores)
-    return result | {"best": best}
+    return result | {"best": max(scores, default=result.get("score"))}
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:

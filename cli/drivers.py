@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drivetrain.agents.config import ORIGINAL, TASK, task_in
 from drivetrain.envs.errors import UserError
+from drivetrain.pretrain import SUPERVISED
 from drivetrain.rundir import find_run, read_run_config, run_name
 from drivetrain.scenes import RACING
 from drivetrain.tasks import check_recorded
@@ -68,6 +69,9 @@ def find_driver(
         return Driver(who, who, RACING, sim_config(**task))
     path = find_run(who)
     config = read_run_config(path)
+    if config.get("algo") in SUPERVISED:
+        what = "nothing drives in a run that learned from examples"
+        raise UserError(what, got=f"{who}, {config['algo']}", fix=f"look at its pictures: {_pictures(path)}")
     check_recorded(str(config.get("env", RACING)))
     task = _task_of(config)
     for name, asked in (("actions", actions), ("frame_skip", frame_skip)):
@@ -78,6 +82,10 @@ def find_driver(
 
     chosen = choose_checkpoint(path / "checkpoints", checkpoint)
     return trained_driver(run_name(path), chosen.path, config, chosen.step)
+
+
+def _pictures(run: Path) -> str:
+    return ", ".join(str(path) for path in sorted(run.glob("*.png"))) or f"{run} has none"
 
 
 def trained_driver(name: str, checkpoint: Path, config: Mapping[str, Any], step: int) -> Driver:

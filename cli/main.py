@@ -28,7 +28,7 @@ VERBS = {
     "export": ("RUN --out FILE", "write a run's whole decision for other programs: an ONNX graph"),
     "parity": ("", "drive twin and original side by side and report the differences"),
     "sweep": ("ALGO ENV", "search for better options, by many short trainings"),
-    "runs": ("", "list the runs"),
+    "runs": ("[show|prune|board|sync]", "list the runs; show one in full, make room, open TensorBoard"),
     "doctor": ("", "versions, device, what is missing and the line that installs it"),
 }
 NOT_BUILT = ("compare", "bench")

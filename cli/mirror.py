@@ -83,8 +83,8 @@ class Mirror:
         self.look()
         draw_curve(self._run)
         result = outcome(self._run)
-        step = result.get("steps")
-        if isinstance(step, int):
+        if result:
+            step = result["steps"]
             results = {f"result/{name}": result.get(name) for name in ("best", "score", "steps_per_s")}
             self._events.scalars(step, results)
             self._events.text(step, "run/result", result_page(result))
@@ -103,6 +103,8 @@ class Mirror:
         self._events.text(step, "run/settings", settings_page(self._run))
         self._events.text(step, "run/code", code_page(self._run))
         self._events.settings(settings, self._began)
+        if settings.get("video_every"):
+            _warm_films()
 
     def _show_films(self) -> None:
         from drivetrain.board_films import gif_of
@@ -174,6 +176,12 @@ def _warm_plots() -> None:
     """Load matplotlib now, while the trainer is busy starting; the end of a run then waits for nothing."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
+
+
+def _warm_films() -> None:
+    with contextlib.suppress(ImportError):  # then there will be none
+        import av  # noqa: F401
+        import PIL.GifImagePlugin  # noqa: F401
 
 
 def _input_ended(timeout: float) -> bool:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, from_record, parse
 from drivetrain.output import Result
+from drivetrain.pretrain import SUPERVISED
 from drivetrain.rundir import RunDir, open_run, read_run_config, run_name
 from drivetrain.stopping import StopRequest
 from drivetrain.tasks import check_recorded
@@ -76,6 +77,10 @@ def _start(run: RunDir, asked: ResumeOptions) -> tuple[Session, bool]:
     if record.get("algo") == "imitate":
         what = "what a teacher taught is not kept, so that such a run cannot be resumed"
         raise UserError(what, got=run.path, fix="go on from it with `drivetrain train ppo racing --init-from RUN`")
+    if record.get("algo") in SUPERVISED:
+        what = "a run that learned from examples cannot be resumed"
+        again = f"drivetrain pretrain {record['algo']} --config {run.path}/config.json"
+        raise UserError(what, got=f"{run_name(run.path)}, {record['algo']}", fix=f"train again: {again}")
     if "steps" not in record and asked.steps is None:  # Python trains as far as it is told to, and records no end
         fix = "give --steps N, the length of the whole training"
         raise UserError("this run was saved from Python, which records no length", got=run.path, fix=fix)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -27,7 +30,8 @@ __all__ = ["main"]
 HOST = "127.0.0.1"  # the board asks nobody who they are: it is for this machine alone
 USUAL_PORT = 6006
 LOOK = 5.0  # s between looks for new runs
-COLUMNS = "."  # the run that holds the table's columns
+EVENTS = "events.out.*"
+ON_TOP = ("eval/mean", "train/return", "loss/validation")  # curves that the address puts before all others
 SAMPLES = "images=50,text=20,scalars=2000"  # points and pictures that TensorBoard keeps of a curve
 
 
@@ -69,9 +73,9 @@ def main(argv: list[str]) -> Result:
         shown = Farm(Path(folder))
         shown.show(runs)
         address = _serve(folder, port)
-        print(
-            f"TensorBoard with {len(runs)} run{'s' if len(runs) > 1 else ''}: {address}   (Ctrl-C ends it)", flush=True
-        )
+        many = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+        print(f"TensorBoard with {many}: {address}   (Ctrl-C ends it)")
+        print(f"with the scores on top: {_with_pins(address)}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(LOOK)
@@ -81,34 +85,33 @@ def main(argv: list[str]) -> Result:
 
 
 class Farm:
-    """A folder of links to the runs, so that TensorBoard shows these, by their names."""
+    """A folder with a folder for each run and links to its event files in it, so that TensorBoard shows these runs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._settings: dict[str, Mapping[str, Any]] = {}
+        self._shown: set[str] = set()
 
     def show(self, runs: Mapping[str, Path]) -> None:
-        """Links to new runs; those of runs that were deleted go."""
+        """Link what is new; runs that were deleted go."""
+        for name in self._shown - runs.keys():
+            shutil.rmtree(self._folder / name)  # links: what they lead to stays
+            self._shown.remove(name)
+        if not self._shown and runs:
+            self._choose_columns(runs)
+        for name, path in runs.items():
+            self._shown.add(name)
+            (self._folder / name).mkdir(exist_ok=True)
+            for file in (path / "tensorboard").glob(EVENTS):
+                with contextlib.suppress(FileExistsError):
+                    os.symlink(file.resolve(), self._folder / name / file.name)
+
+    def _choose_columns(self, runs: Mapping[str, Path]) -> None:
+        """The columns of the table of hyper-parameters, in a file of their own beside those of the first run."""
+        from drivetrain.board_events import EventFile
         from drivetrain.board_pages import settings_of
 
-        for name in [name for name in self._settings if name not in runs or not _has_events(runs[name])]:
-            (self._folder / name).unlink(missing_ok=True)
-            del self._settings[name]
-        new = {name: path for name, path in runs.items() if name not in self._settings and _has_events(path)}
-        for name, path in new.items():
-            os.symlink((path / "tensorboard").resolve(), self._folder / name, target_is_directory=True)
-            self._settings[name] = settings_of(path)
-        if new:
-            self._write_columns(list(self._settings.values()))
-
-    def _write_columns(self, settings: Sequence[Mapping[str, Any]]) -> None:
-        """The table of hyper-parameters has a column for each setting in which these runs differ."""
-        from drivetrain.board_events import EventFile
-
-        for old in self._folder.glob("events.out.*"):
-            old.unlink()
-        events = EventFile(self._folder)
-        events.columns(settings)
+        events = EventFile(self._folder / min(runs))
+        events.columns([settings_of(path) for path in runs.values()])
         events.close()
 
 
@@ -117,7 +120,7 @@ def _known() -> dict[str, Path]:
 
 
 def _has_events(path: Path) -> bool:
-    return any((path / "tensorboard").glob("events.out.*"))
+    return any((path / "tensorboard").glob(EVENTS))
 
 
 def _port(asked: int | None) -> int:
@@ -139,6 +142,11 @@ def _port(asked: int | None) -> int:
                 "TensorBoard cannot have this port", got=f"--port {port}, {error.strerror}", fix=fix
             ) from None
     return port
+
+
+def _with_pins(address: str) -> str:
+    cards = [{"plugin": "scalars", "tag": tag} for tag in ON_TOP]
+    return f"{address}?pinnedCards={quote(json.dumps(cards, separators=(',', ':')))}#timeseries"
 
 
 def _serve(folder: str, port: int) -> str:
