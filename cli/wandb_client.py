@@ -33,6 +33,7 @@ from drivetrain.wandb_state import FOLDER
 __all__ = ["Client", "Destination", "WandbFailure", "quiet_output", "reachable", "set_up", "stop_services"]
 
 HTTP_TIMEOUT = "8"  # s for one question to the server; wandb asks again
+MODEL_TIMEOUT = 6  # s that the newest model waits for the best one
 LOST = b"will not be synced"  # in wandb's words for an upload that it gave up
 PUBLIC = ("project", "entity", "group", "tags")  # options that are no setting of the training
 
@@ -166,10 +167,11 @@ class Client:
             for path in files:
                 artifact.add_file(str(path), skip_cache=True)
             sent = self._run.log_artifact(artifact, aliases=aliases)
-            if wait and self._to.online:  # the server calls the one that comes last the latest
-                sent.wait(timeout=int(self._to.finish_timeout) // 2 or None)
         except Exception as error:
             raise WandbFailure(_reason(error)) from None
+        if wait and self._to.online:  # the server calls the one that comes last the latest
+            with contextlib.suppress(Exception):
+                sent.wait(timeout=MODEL_TIMEOUT)
 
     def send_summary(self, values: Mapping[str, Any]) -> None:
         """What stands beside the run's name."""
@@ -267,7 +269,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it took too long"
     if re.search(r"\b(401|403)\b|AuthenticationError|API key", text):
-        return "the server refuses the key"
+        return "the key is refused"
     if re.search(r"(HTTP|error|status) 5\d\d\b", text):
         return "the server is out of order"
     if re.search(r"dial|lookup|refused|deadline|timed out|giving up|unreachable|EOF", text):
