@@ -18,6 +18,7 @@ from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result, console
 from drivetrain.provenance import versions
+from drivetrain.wandb_key import base_url, has_key, login_hint
 
 __all__ = ["main"]
 
@@ -68,6 +69,7 @@ def main(argv: list[str]) -> Result:
     if options.warm and not fatal:
         report["warm_seconds"] = _warm()
     report["compiled"] = _compiled()
+    report["wandb"] = {"server": base_url(), "key": has_key()}
     report["problems"] = problems
     if fatal:
         what = UserError("training cannot work here", got=problems[0].partition(": ")[0], fix="see the problems listed")
@@ -155,6 +157,8 @@ def _print(report: dict[str, Any]) -> None:
     compiled = report["compiled"]
     state = f"{compiled['kernels']} on disk" if compiled["kernels"] else "none yet: run `drivetrain doctor --warm` once"
     table.add_row("compiled kernels", state)
+    wandb = report["wandb"]
+    table.add_row("wandb", f"{wandb['server']}, {'a key is there' if wandb['key'] else f'no key: {login_hint()}'}")
     console().print(table)
     for problem in report["problems"]:
         print(f"problem: {problem}")
