@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-__all__ = ["METRICS", "EventFile", "experiment"]
+__all__ = ["EVENTS", "METRICS", "EventFile", "experiment", "forget_after"]
 
 METRICS = {
     "result/best": "best score",
@@ -16,6 +18,8 @@ METRICS = {
     "result/steps_per_s": "steps/s",
 }
 """scalars that stand beside the settings in the table of hyper-parameters, and their titles"""
+EVENTS = "events.out.*"  # names of event files
+HEAD, TAIL = 12, 4  # bytes around an event
 FIRST = ("algo", "env", "seed")
 ENDED_WELL, ENDED_BADLY = ("done", "reached"), ("diverged", "failed")
 
@@ -25,8 +29,8 @@ class EventFile:
 
     Args:
         folder: of the run, made when absent.
-        keep_until: TensorBoard is told to forget what lies after this step, which an abandoned continuation wrote;
-            -1 for a run that begins.
+        keep_until: what lies after this step in older files there is removed: an abandoned continuation wrote it; -1
+            for a run that begins.
     """
 
     def __init__(self, folder: Path, keep_until: int = -1) -> None:
@@ -35,8 +39,10 @@ class EventFile:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = Event, Summary
+        forget_after(folder, keep_until)
         self._writer = EventFileWriter(str(folder))
-        # from this step on TensorBoard forgets, if it has seen another beginning: hence one of a new run, too
+        # a TensorBoard that has read the older files forgets from this step on, if it has seen another beginning, hence
+        # that of a new run too; its faster reader does not
         start = Event(wall_time=time.time(), step=keep_until + 1, session_log=SessionLog(status=SessionLog.START))
         self._writer.add_event(start)
 
@@ -76,7 +82,7 @@ class EventFile:
             _put(info.hparams[name], value)
         self._hparams(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=info))
 
-    def ended(self, status: str, when: float) -> None:
+    def ended(self, step: int, status: str) -> None:
         """How the run ended; nothing is told of one that may go on."""
         from tensorboard.plugins.hparams import api_pb2, metadata
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
@@ -84,8 +90,8 @@ class EventFile:
         if status not in ENDED_WELL + ENDED_BADLY:
             return
         word = api_pb2.STATUS_SUCCESS if status in ENDED_WELL else api_pb2.STATUS_FAILURE
-        info = SessionEndInfo(status=word, end_time_secs=when)
-        self._hparams(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info))
+        info = SessionEndInfo(status=word, end_time_secs=time.time())
+        self._hparams(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info), step)
 
     def columns(self, runs: Sequence[Mapping[str, Any]]) -> None:
         """Which settings and results the table of hyper-parameters shows; see ``experiment``."""
@@ -102,13 +108,13 @@ class EventFile:
         """Flush and close the file."""
         self._writer.close()
 
-    def _hparams(self, tag: str, data: Any) -> None:
+    def _hparams(self, tag: str, data: Any, step: int = 0) -> None:
         from tensorboard.plugins.hparams import metadata
 
         value = self._summary.Value(
             tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR
         )
-        self._add(0, [value])
+        self._add(step, [value])
 
     def _tensor(self, step: int, tag: str, metadata: Any, values: Sequence[Any]) -> None:
         from tensorboard.util.tensor_util import make_tensor_proto
@@ -119,6 +125,36 @@ class EventFile:
         if values:
             moment = time.time() if when is None else when
             self._writer.add_event(self._event(wall_time=moment, step=step, summary=self._summary(value=values)))
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Remove what lies after a step from the event files of a folder; a file that cannot be read stays as it is."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for path in sorted(folder.glob(EVENTS)):
+        rest = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with open(path, "rb") as old, open(rest, "wb") as new:
+                for raw in _raw_events(old):
+                    if Event.FromString(raw[HEAD:-TAIL]).step <= step:
+                        new.write(raw)
+            if 0 < rest.stat().st_size < path.stat().st_size:
+                os.replace(rest, path)
+        except (OSError, DecodeError):
+            continue
+        finally:
+            rest.unlink(missing_ok=True)
+
+
+def _raw_events(file: BinaryIO) -> Iterator[bytes]:
+    """Each event with its frame: its length, a checksum of that, itself, a checksum of it."""
+    size = os.fstat(file.fileno()).st_size
+    while len(head := file.read(HEAD)) == HEAD:
+        (length,) = struct.unpack("<Q", head[:8])
+        if length + TAIL > size - file.tell():  # a kill cut it off
+            return
+        yield head + file.read(length + TAIL)
 
 
 def experiment(runs: Sequence[Mapping[str, Any]]) -> Any:

@@ -90,7 +90,7 @@ class Mirror:
             self._events.text(step, "run/result", result_page(result))
             for name in pictures(self._run):
                 self._show_picture(step, name)
-            self._events.ended(str(result.get("status")), time.time())
+            self._events.ended(step, str(result.get("status")))
         self._events.close()
 
     def _introduce(self) -> None:

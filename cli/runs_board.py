@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from drivetrain.board_events import EVENTS, EventFile
 from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result
@@ -30,7 +31,6 @@ __all__ = ["main"]
 HOST = "127.0.0.1"  # the board asks nobody who they are: it is for this machine alone
 USUAL_PORT = 6006
 LOOK = 5.0  # s between looks for new runs
-EVENTS = "events.out.*"
 ON_TOP = ("eval/mean", "train/return", "loss/validation")  # curves that the address puts before all others
 SAMPLES = "images=50,text=20,scalars=2000"  # points and pictures that TensorBoard keeps of a curve
 
@@ -107,7 +107,6 @@ class Farm:
 
     def _choose_columns(self, runs: Mapping[str, Path]) -> None:
         """The columns of the table of hyper-parameters, in a file of their own beside those of the first run."""
-        from drivetrain.board_events import EventFile
         from drivetrain.board_pages import settings_of
 
         events = EventFile(self._folder / min(runs))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drivetrain.board_events import METRICS, experiment
+from drivetrain.board_events import METRICS, experiment, forget_after
 from drivetrain.board_films import MOST_PICTURES, WIDTH, gif_of
 from drivetrain.board_pages import outcome
 from drivetrain.film import Film
@@ -241,6 +241,22 @@ def test_resuming_twice_from_the_same_checkpoint_leaves_no_doubles(tmp_path: Pat
     assert board.points("train/return") == [(100, 1.0), (200, 2.0), (300, 3.0), (400, 4.0)]
     assert [step for step, _ in board.text("run/settings")] == [0, 201]
     assert [step for step, _ in board.text("run/result")] == [400]
+
+
+def test_what_is_forgotten_is_gone_from_the_files_and_a_torn_end_does_no_harm(tmp_path: Path) -> None:
+    write_run(tmp_path, [record(seq, train_return=float(seq)) for seq in range(1, 5)])
+    mirrored(tmp_path)
+    (file,) = (tmp_path / "tensorboard").glob("events.*")
+    whole = file.read_bytes()
+    forget_after(tmp_path / "tensorboard", 10**9)
+    assert file.read_bytes() == whole, "nothing is after that"
+    file.write_bytes(whole[:-3])
+    forget_after(tmp_path / "tensorboard", 200)
+    assert Board(tmp_path).points("train/return") == [(100, 1.0), (200, 2.0)]
+    assert whole.startswith(file.read_bytes()[:40])
+    file.write_bytes(b"no events at all, but something of some length")
+    forget_after(tmp_path / "tensorboard", 200)
+    assert list((tmp_path / "tensorboard").iterdir()) == [file], "no rest is left"
 
 
 def test_points_lie_on_the_clock_of_the_training(tmp_path: Path) -> None:
