@@ -232,8 +232,8 @@ def cycles(number: int, seed: int) -> None:
         arguments += ["--video-every", "500000"]
         process = start(arguments, env)
         for cycle in range(number):
-            wait_for(run / "checkpoints/step_000000000000/manifest.json", process)
-            time.sleep(draw.uniform(4.0, 9.0))
+            wait_for_records(run, len(steps_of(run)), process)
+            time.sleep(draw.uniform(0.0, 4.0))
             process.kill()
             process.wait()
             print(f"kill {cycle}: {len(server.run.records) if server.runs else 0} rows at the server", flush=True)
@@ -241,12 +241,29 @@ def cycles(number: int, seed: int) -> None:
                 for core in service_of(run):
                     os.kill(core, signal.SIGKILL)
             last = cycle == number - 1
-            steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-            extra = ["--steps", str(max(steps) + 60_000)] if last else []
+            extra = ["--steps", str(max(steps_of(run)) + 60_000)] if last else []
             process = start(["resume", "cycles", *extra], env)
         out, _ = process.communicate(timeout=900)
         print("\n".join(line for line in out.decode().splitlines() if "wandb" in line))
         report(server, run, number)
+
+
+def steps_of(run: Path) -> list[int]:
+    """The step of every whole record so far."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [json.loads(line)["step"] for line in lines]
+
+
+def wait_for_records(run: Path, before: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Wait until a training is at work: a resumption first takes records back, and then adds some."""
+    end, least = time.monotonic() + seconds, before
+    while time.monotonic() < end and process.poll() is None:
+        now = len(steps_of(run))
+        if now > least:
+            return
+        least = min(least, now)
+        time.sleep(0.05)
 
 
 def report(server: WandbServer, run: Path, number: int) -> None:
