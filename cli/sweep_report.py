@@ -112,7 +112,7 @@ def confirmation(study: Study) -> dict[str, Any] | None:
     return {
         "trial": best.number, "best": ours, "default": theirs, "median_best": medians[0], "median_default": medians[1],
         "wins": wins, "seeds": len(pairs), "gain_low": low, "gain_high": high,
-        "verdict": "beats" if low > 0 else "ahead" if study.sign * (medians[0] - medians[1]) > 0 else "confirmed",
+        "verdict": "beats" if low > 0 else "worse" if high < 0 else "even",
     }  # fmt: skip
 
 
@@ -251,9 +251,11 @@ def verdict(check: Mapping[str, Any]) -> str:
     )
     if check["verdict"] == "beats":
         return f"The best trial beats the defaults: {said}."
-    if check["verdict"] == "ahead":
-        return f"The best trial is ahead of the defaults, which may be luck: {said}; a larger `--confirm` tells."
-    return f"The defaults are confirmed, the best trial is not better: {said}."
+    if check["verdict"] == "worse":
+        return f"The defaults are confirmed, the best trial is worse on fresh seeds: {said}."
+    return (
+        f"The best trial cannot be told from the defaults, so keep those: {said}; a larger `--confirm` may part them."
+    )
 
 
 def _top(study: Study) -> list[str]:

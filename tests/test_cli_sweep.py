@@ -431,10 +431,11 @@ def test_a_report_says_by_how_much_the_best_beats_the_defaults(stage: Stage) -> 
     (stage.path / "confirm.json").write_text(json.dumps(fresh))
     check = confirmation(study)
     assert (check["median_best"], check["median_default"], check["wins"]) == (70.0, 60.0, 2)
-    assert (check["gain_low"], check["gain_high"], check["verdict"]) == (-15.0, 30.0, "ahead")
+    assert (check["gain_low"], check["gain_high"], check["verdict"]) == (-15.0, 30.0, "even")
     write_report(study)
     text = (stage.path / "report.md").read_text()
-    assert "which may be luck: medians 70.0 and 60.0, better on 2 of 3 seeds, gain -15.0 to 30.0" in text
+    assert "cannot be told from the defaults, so keep those: medians 70.0 and 60.0, better on 2 of 3 seeds" in text
+    assert ", gain -15.0 to 30.0 (95 %)" in text
     assert "Trial 1 is the best with 50.0; the defaults have 40.0." in text
     assert (stage.path / "history.png").is_file()
     assert (stage.path / "slices.png").is_file()
