@@ -229,11 +229,10 @@ def cycles(number: int, seed: int) -> None:
         env, run = environment(server.url), Path("runs/cycles")
         arguments = ["train", "ppo", "racing", *SMALL, "--num-envs", "8", "--num-steps", "256", "--name", "cycles"]
         arguments += ["--steps", "9000000", "--eval-every", "600000", "--checkpoint-every", "30000"]
-        arguments += ["--video-every", "500000"]
+        arguments += ["--video-every", "300000"]
         process = start(arguments, env)
         for cycle in range(number):
-            wait_for_records(run, len(steps_of(run)), process)
-            time.sleep(draw.uniform(0.0, 4.0))
+            wait_for_records(run, draw.randrange(1, 60), process)
             process.kill()
             process.wait()
             print(f"kill {cycle}: {len(server.run.records) if server.runs else 0} rows at the server", flush=True)
@@ -255,15 +254,15 @@ def steps_of(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in lines]
 
 
-def wait_for_records(run: Path, before: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    """Wait until a training is at work: a resumption first takes records back, and then adds some."""
-    end, least = time.monotonic() + seconds, before
+def wait_for_records(run: Path, number: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Wait until a training has added some; a resumption first takes back what its checkpoint does not cover."""
+    end, least = time.monotonic() + seconds, len(steps_of(run))
     while time.monotonic() < end and process.poll() is None:
         now = len(steps_of(run))
-        if now > least:
-            return
         least = min(least, now)
-        time.sleep(0.05)
+        if now >= least + number:
+            return
+        time.sleep(0.02)
 
 
 def report(server: WandbServer, run: Path, number: int) -> None:
