@@ -28,10 +28,11 @@ VERBS = {
     "export": ("RUN --out FILE", "write a run's whole decision for other programs: an ONNX graph"),
     "parity": ("", "drive twin and original side by side and report the differences"),
     "sweep": ("ALGO ENV", "search for better options, by many short trainings"),
+    "compare": ("WHO …", "which runs are better, and how sure that is: curves, intervals, a report"),
     "runs": ("[show|prune|board|sync]", "list the runs; show one in full, make room, open TensorBoard"),
     "doctor": ("", "versions, device, what is missing and the line that installs it"),
 }
-NOT_BUILT = ("compare", "bench")
+NOT_BUILT = ("bench",)
 
 EXIT_BUG = 1
 EXIT_STORAGE = 6
