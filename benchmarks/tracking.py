@@ -240,7 +240,7 @@ def cycles(number: int, seed: int) -> None:
                 for core in service_of(run):
                     os.kill(core, signal.SIGKILL)
             last = cycle == number - 1
-            extra = ["--steps", str(max(steps_of(run)) + 60_000)] if last else []
+            extra = ["--steps", str(max(steps_of(run)) + 60_000), "--video-every", "30000"] if last else []
             process = start(["resume", "cycles", *extra], env)
         out, _ = process.communicate(timeout=900)
         print("\n".join(line for line in out.decode().splitlines() if "wandb" in line))
