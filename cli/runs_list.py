@@ -130,7 +130,7 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[RunRow], str | Text], bool], ...] = (
     ("last", True, lambda row: score_of(row.score), False),
     ("steps", True, steps_of, True),
     ("age", True, lambda row: age_of(row.age_seconds), True),
-    ("size", True, lambda row: bytes_of(row.size_bytes), False),
+    ("size", True, lambda row: bytes_of(row.size_bytes), True),
     ("algorithm", False, lambda row: row.algo or "–", True),
     ("environment", False, lambda row: row.env or "–", True),
     ("obs, actions", False, _seen, False),

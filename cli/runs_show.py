@@ -149,10 +149,18 @@ def _validations(out: Console, facts: Mapping[str, Any], everything: bool) -> No
     found = facts["validations"]
     shown = found if everything else found[-FEW:]
     names = [name for name in ("mean", "min", "p10", "sd", "failures", "confirmed") if any(name in v for v in shown)]
-    rows = [(f"{v['step']:,}", *(score_of(v.get(name)) for name in names)) for v in shown]
+    rows = [
+        (f"{v['step']:,}", *(_count(v) if name == "failures" else score_of(v.get(name)) for name in names))
+        for v in shown
+    ]
     title = f"validations, the last {len(shown)} of {len(found)}" if len(shown) < len(found) else "validations"
     if rows:
         _table(out, title, ("step", *names), rows)
+
+
+def _count(validation: Mapping[str, Any]) -> str:
+    failures = validation.get("failures")
+    return "–" if failures is None else f"{failures:.0f}"
 
 
 def _files(out: Console, facts: Mapping[str, Any], everything: bool) -> None:
