@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from typing_extensions import Unpack
 
 from ..envs.errors import UserError, nearest
 from ..policies.cores import Memory
-from ..policies.policy import Policy
 from .build import build_learner, load_policy, make_config, pick_device
 from .checkpoint import choose_checkpoint, save_checkpoint
 from .players import remembers
@@ -93,7 +92,7 @@ class Agent:
         deterministic: bool,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         """predict, of a policy that remembers."""
-        policy = cast(Policy, self.policy)
+        policy = self.policy
         memory = policy.core.start(len(rows), policy.device)
         if state is not None:
             kept = torch.as_tensor(np.asarray(state[0], np.float32), device=policy.device)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 JUDGES = ("critic.", "value_head.", "return_norm.")
 """parts of a policy that only the value depends on"""
-AS_Q = {"actor.": "net.encoder.", "head.logits.": "net.advantage.last."}
+AS_Q = {"actor.": "net.encoder.", "core.": "net.core.", "head.logits.": "net.advantage.last."}
 """where the parts of a policy that chooses are in a network of action values: its logits order the actions alike"""
 LOGIT_VALUE = 0.05
 """value that a nat of a logit begins as: small, so that what is learned first is not to unlearn large differences"""

@@ -2,7 +2,8 @@
 
 Reading order: `update_once` is one round: play some steps, then either replay as many transitions as the settings ask
 for (`_replay`: double, n-step, prioritised, distributional, Munchausen), or learn from the new steps alone (`_newest`:
-PQN, Gallici et al. 2024). Shapes: T steps, B environments, S samples, A actions, N quantiles (1 = the mean alone).
+PQN, Gallici et al. 2024; with memory `_learn_through`, see passages). Shapes: T steps, B environments, S samples,
+A actions, N quantiles (1 = the mean alone).
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import smooth_l1_loss
 
+from ..policies.cores import Memory
 from ..policies.qnet import QNet, QPolicy, build_q_policy
 from .adam import Adam
 from .dqn_config import DQNConfig
+from .passages import Passage, choices, play_through
 from .replay import Replay, Steps, Transitions, newest
 from .rollout import FROM_ENV, BatchedEnv, EpisodeStats, Rollout
 from .schedules import linear
 from .targets import (
+    explore,
     greedy_values,
     importance_weights,
     ladder,
@@ -56,13 +60,6 @@ def play(
             kept[name][t] = column
         obs = step.obs
     return Steps(**kept), obs.clone()
-
-
-def explore(q: Tensor, epsilon: Tensor, generator: torch.Generator) -> Tensor:
-    """[B] int64 the best actions by q [B, A], or with probability epsilon [B] any."""
-    dice = torch.empty(2, len(q), device=q.device).uniform_(generator=generator)
-    anything = (dice[0] * q.shape[1]).long().clamp(max=q.shape[1] - 1)
-    return torch.where(dice[1] < epsilon, anything, q.argmax(-1))
 
 
 @torch.no_grad()
@@ -124,6 +121,8 @@ class DQNLearner:
         self.owed = 0.0  # transitions that are still to be replayed
         self.stats = EpisodeStats()
         self.obs = env.reset()
+        self.memory = self.policy.core.start(env.num_envs, env.device)
+        self.held_memory = self.memory.kept  # of the anchor
         if cfg.random_phase:
             env.scatter(generator)
         self.stored = 0  # transitions that went into the replay
@@ -142,6 +141,7 @@ class DQNLearner:
         del cloned
         cfg = self.cfg
         self.anchor = copy.deepcopy(self.policy.net).requires_grad_(False) if cfg.anchor_coef else None
+        self.held_memory = self.memory.kept
         self.first_eps = cfg.eps_start if cfg.init_eps is None else cfg.init_eps
 
     def update_once(self) -> dict[str, float]:
@@ -150,11 +150,14 @@ class DQNLearner:
         self.env.schedule(share)
         epsilon = linear(self.first_eps, self.steps, int(cfg.eps_fraction * self.total_steps), cfg.eps_end)
         lanes = ladder(epsilon, self.env.num_envs, cfg.eps_ladder, self.env.device)
-        steps, self.obs = play(self.env, self.policy, self.obs, lanes, cfg.num_steps, self.generator)
-        places, count = self.replay.add(steps), steps.num_samples
-        self.stored += count
-        rate = self._rate()
-        parts = self._newest(steps, places, rate) if cfg.buffer == "none" else self._replay(count, rate)
+        rate, steps = self._rate(), self._play(lanes)
+        count = steps.num_samples
+        if isinstance(steps, Passage):
+            parts = self._learn_through(steps, rate)
+        else:
+            places = self.replay.add(steps)
+            self.stored += count
+            parts = self._newest(steps, places, rate) if cfg.buffer == "none" else self._replay(count, rate)
         # Only now, so that actions were taken and judged through the same normaliser.
         if self.anchor is None:  # it looks through the same normaliser
             self.policy.obs_norm.update(steps.obs.flatten(0, 1) if steps.valid is None else steps.obs[steps.valid])
@@ -166,6 +169,18 @@ class DQNLearner:
         self.stats.add(cast(Rollout, steps))
         found = {"diag/epsilon": epsilon, "diag/learning_rate": rate} | self._means(parts)
         return found | self.stats.metrics()
+
+    def _play(self, epsilon: Tensor) -> Steps:
+        """T steps of every lane, at random with probability epsilon [B]."""
+        cfg = self.cfg
+        if not self.policy.remembers:
+            steps, self.obs = play(self.env, self.policy, self.obs, epsilon, cfg.num_steps, self.generator)
+            return steps
+        start = self.obs, self.memory
+        passage, (self.obs, self.memory) = play_through(
+            self.env, self.policy, start, epsilon, cfg.num_steps, self.generator
+        )
+        return passage
 
     def _rate(self) -> float:
         """Learning rate now: as the anchor lets go, it passes from the one begun with to that of the schedule."""
@@ -212,7 +227,8 @@ class DQNLearner:
             beta = linear(cfg.priority_beta, self.steps, self.total_steps, cfg.priority_beta_end)
             error = error * importance_weights(probability, beta).to(error.dtype)
             self.replay.judge(places, (target - predicted.detach()).mean(1), cfg.priority_alpha)
-        found = self._descend(error.mean() + self._hold(batch.obs, values), predicted, target, rate)
+        loss = error.mean() + self._hold(values, self._wanted(batch.obs))
+        found = self._descend(loss, predicted, target, rate)
         self._update_target()
         return found
 
@@ -220,12 +236,15 @@ class DQNLearner:
         """Weight of the anchor now."""
         return linear(self.cfg.anchor_coef, self.steps, int(self.cfg.anchor_until * self.total_steps))
 
-    def _hold(self, obs: Tensor, values: Tensor) -> Tensor:
-        """Weighted loss of not choosing, by values [S, A, N], what the anchor chooses in standardised obs [S, …]."""
-        if self.anchor is None:
+    @torch.no_grad()
+    def _wanted(self, obs: Tensor) -> Tensor | None:
+        """[S] int64 what the anchor chooses in standardised obs [S, …]; None where there is none."""
+        return None if self.anchor is None else self.anchor(obs).mean(-1).argmax(-1)
+
+    def _hold(self, values: Tensor, wanted: Tensor | None) -> Tensor:
+        """Weighted loss of not choosing, by values [S, A, N], what is wanted [S]."""
+        if wanted is None:
             return values.new_zeros(())
-        with torch.no_grad():
-            wanted = self.anchor(obs).mean(-1).argmax(-1)
         return self._pull() * margin_loss(values.mean(-1), wanted, self.cfg.anchor_margin).mean()
 
     def _newest(self, steps: Steps, places: Tensor, rate: float) -> list[Tensor]:
@@ -246,8 +265,30 @@ class DQNLearner:
                 obs = policy.obs_norm(self.replay.see(flat[part]))
                 values = policy.net(obs, self.generator)
                 predicted, target = pick(values, action[part]), return_[part, None]
-                loss = q_loss(predicted, target, cfg).mean() + self._hold(obs, values)
+                loss = q_loss(predicted, target, cfg).mean() + self._hold(values, self._wanted(obs))
                 found.append(self._descend(loss, predicted, target, rate))
+        return found
+
+    def _learn_through(self, passage: Passage, rate: float) -> list[Tensor]:
+        """As _newest, with memory: minibatches of whole lanes, each from what was remembered when it began."""
+        cfg, net, normed = self.cfg, self.policy.net, self.policy.obs_norm(passage.obs)
+        reward, ends = cfg.reward_scale * passage.reward, (passage.terminated, passage.truncated)
+        return_ = lambda_returns(reward, passage.next_value, *ends, cfg.gamma, cfg.q_lambda)
+        wanted, found = None, []
+        if self.anchor is not None:
+            given = normed, self.held_memory, passage.first, cfg.num_minibatches
+            wanted, self.held_memory = choices(self.anchor, *given)
+        for _ in range(cfg.update_epochs):
+            for lanes in passage.lanes(cfg.num_minibatches, self.generator):
+                rows = passage.samples(lanes)
+                if not len(rows):
+                    continue
+                seen, first = normed[:, lanes].flatten(0, 1), passage.first[:, lanes]
+                values, _ = net.over_time(seen, passage.kept[lanes], first, self.generator)
+                values, taken = values[rows], passage.action[:, lanes].flatten()[rows]
+                predicted, target = pick(values, taken), return_[:, lanes].flatten()[rows][:, None]
+                held = self._hold(values, None if wanted is None else wanted[:, lanes].flatten()[rows])
+                found.append(self._descend(q_loss(predicted, target, cfg).mean() + held, predicted, target, rate))
         return found
 
     def _descend(self, loss: Tensor, predicted: Tensor, target: Tensor, rate: float) -> Tensor:
@@ -294,6 +335,8 @@ class DQNLearner:
             tensors |= {ANCHOR + name: value for name, value in self.anchor.state_dict().items()}
         if self.cfg.checkpoint_replay:
             tensors |= {REPLAY + name: value for name, value in self.replay.state_tensors().items()}
+        if self.policy.remembers:
+            tensors |= {"memory": self.memory.kept, "first": self.memory.first, "held_memory": self.held_memory}
         tensors |= {"obs": self.obs, "generator": self.generator.get_state(), "stats": self.stats.table}
         names = ("steps", "frames", "updates", "gradient_steps", "owed", "stored", "first_eps")
         return tensors, {name: getattr(self, name) for name in names} | {"episodes": self.stats.episodes}
@@ -309,6 +352,9 @@ class DQNLearner:
         self.target.load_state_dict(_below(tensors, TARGET))
         self.generator.set_state(tensors["generator"].cpu())
         self.obs = tensors["obs"].to(self.env.device) if self.env.exact_state else self.env.reset()
+        if self.policy.remembers and self.env.exact_state:
+            stored = [tensors[name].to(self.env.device) for name in ("memory", "first", "held_memory")]
+            self.memory, self.held_memory = Memory(*stored[:2]), stored[2]
         self.stats.table, self.stats.episodes = tensors["stats"], values["episodes"]
         self.steps, self.frames, self.updates = values["steps"], values["frames"], values["updates"]
         self.gradient_steps, self.owed = values["gradient_steps"], values["owed"]

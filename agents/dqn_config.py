@@ -97,11 +97,9 @@ class DQNConfig(PolicyConfig):
         "relu", description="nonlinearity of the encoder"
     )
 
-    core: Literal["none"] = Field("none", description="DQN has no memory", json_schema_extra={"hidden": True})
-    core_size: int = Field(64, description="DQN has no memory", json_schema_extra={"hidden": True})
-    core_layers: int = Field(1, description="DQN has no memory", json_schema_extra={"hidden": True})
-    core_heads: int = Field(4, description="DQN has no memory", json_schema_extra={"hidden": True})
-    core_context: int = Field(16, description="DQN has no memory", json_schema_extra={"hidden": True})
+    core: Literal["none", "gru", "lstm", "transformer"] = Field(
+        "none", description="what is remembered from step to step (buffer none)"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> DQNConfig:
@@ -116,6 +114,8 @@ class DQNConfig(PolicyConfig):
         return self
 
     def _check_replay(self) -> None:
+        if self.core != "none":
+            raise ValueError(f"core={self.core} needs buffer=none: a replay does not hold what was remembered")
         least = self.num_envs * (2 * self.num_steps + self.n_step + 2)
         if self.buffer_size < least:
             raise ValueError(f"buffer_size={self.buffer_size} must be at least num_envs*(2*num_steps+n_step+2)={least}")
@@ -129,3 +129,8 @@ class DQNConfig(PolicyConfig):
         batch = self.num_envs * self.num_steps
         if batch % self.num_minibatches:
             raise ValueError(f"num_minibatches={self.num_minibatches} must divide num_envs*num_steps={batch}")
+        if self.core != "none" and self.num_minibatches > self.num_envs:
+            raise ValueError(
+                f"with a core, minibatches are made of whole lanes: num_minibatches={self.num_minibatches} must not be "
+                f"above num_envs={self.num_envs}"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ..envs.state import CarState
 from ..envs.track import Tracks
 from ..policies.cores import Memory
 from ..policies.policy import Policy
+from ..policies.qnet import QPolicy
 from .evaluate import Actor
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Recall:
         policy: one with a core.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: AnyPolicy) -> None:
         self.policy = policy
 
     def start(self, num_lanes: int) -> Tensor:
@@ -53,21 +54,20 @@ class OneLane:
     def begin(self) -> None:
         """What is seen next is the first observation of an episode."""
         policy = self.policy
-        self.memory = cast(Policy, policy).core.start(1, policy.device) if remembers(policy) else None
+        self.memory = policy.core.start(1, policy.device) if policy.remembers else None
 
     def act(self, obs: Tensor) -> Tensor:
         """Action [1, …] for an observation [1, …]."""
         if self.memory is None:
             return self.policy.act(obs)
-        assert isinstance(self.policy, Policy)
         action, kept = self.policy.act_with(obs, self.memory)
         self.memory = Memory(kept, torch.zeros_like(self.memory.first))
         return action
 
 
-def remembers(policy: object) -> bool:
+def remembers(policy: object) -> TypeGuard[Policy | QPolicy]:
     """Whether it is a policy with memory."""
-    return isinstance(policy, Policy) and policy.remembers
+    return isinstance(policy, Policy | QPolicy) and policy.remembers
 
 
 def racing_actor(policy: Decider) -> Actor:
@@ -79,7 +79,6 @@ def racing_actor(policy: Decider) -> Actor:
             return policy.act(obs)
 
         return on_sight
-    assert isinstance(policy, Policy)
     recall = Recall(policy)
     kept: dict[str, Tensor] = {}
 

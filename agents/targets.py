@@ -135,3 +135,10 @@ def ladder(epsilon: float, lanes: int, spread: float, device: torch.device | Non
     """[B] ε_i = ε^(1 + spread·i/(B − 1)) (Horgan et al. 2018, section 4.1): from ε in the first lane downwards."""
     exponent = 1 + spread * torch.linspace(0, 1, lanes, device=device) if lanes > 1 else torch.ones(1, device=device)
     return torch.exp(exponent * math.log(epsilon)) if epsilon > 0 else torch.zeros(lanes, device=device)
+
+
+def explore(q: Tensor, epsilon: Tensor, generator: torch.Generator) -> Tensor:
+    """[B] int64 the best actions by q [B, A], or with probability epsilon [B] any."""
+    dice = torch.empty(2, len(q), device=q.device).uniform_(generator=generator)
+    anything = (dice[0] * q.shape[1]).long().clamp(max=q.shape[1] - 1)
+    return torch.where(dice[1] < epsilon, anything, q.argmax(-1))

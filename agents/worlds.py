@@ -22,11 +22,10 @@ from ..envs.sight import observation_space
 from ..envs.sim import Sim, SimConfig
 from ..envs.task import sim_config, task_of
 from ..envs.track import pool
-from ..policies.policy import Policy
 from .action_counts import ActionCounts
 from .config import ORIGINAL, POOL_STRIDE, RACING, TRAINING_SEEDS, RacingTraining, task_in
 from .evaluate import Scores, play_original, play_twin
-from .players import Decider, Recall, racing_actor
+from .players import Decider, Recall, racing_actor, remembers
 from .rollout import BatchedEnv
 
 ORIGINAL_ID = "drivetrain/Original-v0"
@@ -163,7 +162,7 @@ def _play(
     from ..envs.adapt import play_episodes
 
     began = time.monotonic()
-    who = Recall(policy) if isinstance(policy, Policy) and policy.remembers else policy.act
+    who = Recall(policy) if remembers(policy) else policy.act
     scores, frames = play_episodes(who, gym_task(env, record), seeds, device, count)
     return Scores(tuple(seeds), tuple(scores), tuple(frames), time.monotonic() - began)
 

@@ -170,8 +170,8 @@ FAULTS = (
     Fault(
         "DQN: exploration does not fade",
         "agents/dqn.py",
-        "epsilon = linear(cfg.eps_start, self.steps,",
-        "epsilon = linear(cfg.eps_start, 0,",
+        "epsilon = linear(self.first_eps, self.steps,",
+        "epsilon = linear(self.first_eps, 0,",
         DQN_TESTS,
     ),
     Fault(

@@ -8,13 +8,24 @@ cut into calls. No gradient flows into memory that comes from an earlier call.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from .config import PolicyConfig
+
+class CoreConfig(Protocol):
+    """Sizes of cores; PolicyConfig has them."""
+
+    @property
+    def core_size(self) -> int: ...
+    @property
+    def core_layers(self) -> int: ...
+    @property
+    def core_heads(self) -> int: ...
+    @property
+    def core_context(self) -> int: ...
 
 
 class Memory(NamedTuple):
@@ -218,7 +229,7 @@ def _initialise_cell(cell: nn.GRUCell | nn.LSTMCell, generator: torch.Generator)
         nn.init.zeros_(bias)
 
 
-def make_core(kind: str, features: int, config: PolicyConfig) -> Core:
+def make_core(kind: str, features: int, config: CoreConfig) -> Core:
     """A core of a kind, "none", "gru", "lstm" or "transformer", with weights still to be set.
 
     Args:

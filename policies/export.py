@@ -65,7 +65,7 @@ class Decision(nn.Module):
     @property
     def remembers(self) -> bool:
         """Whether the policy has a core."""
-        return isinstance(self.policy, Policy) and self.policy.remembers
+        return self.policy.remembers
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -93,12 +93,12 @@ class Decision(nn.Module):
         from whole observations [B, …]."""
         policy = self.policy
         normed = policy.obs_norm(obs)
-        kept = obs.new_zeros(len(obs), 0)
+        memory = memory or Memory(torch.zeros(len(obs), 0), torch.zeros(len(obs), dtype=torch.bool))
         if isinstance(policy, Policy):
-            pi, _, kept = policy.step(normed, memory or Memory(kept, kept.bool()))
+            pi, _, kept = policy.step(normed, memory)
             action, scores = policy.head.to_env(pi.mode()), getattr(pi, "logits", None)
         else:
-            scores = policy.q(normed)
+            scores, kept = policy.q_with(normed, memory)
             action = scores.argmax(-1) + policy.start
         if self.action_space is not None:
             action = unflattened(action, self.action_space)
@@ -130,13 +130,13 @@ class Decision(nn.Module):
     @torch.no_grad()
     def _remembered(self, count: int, generator: torch.Generator) -> Tensor:
         """[B, M] after a few random steps."""
-        assert isinstance(self.policy, Policy)
         memory = self.policy.core.start(count, "cpu")
         for _ in range(3):
             normed = torch.randn(count, *self.policy.obs_shape, generator=generator)
             if len(self.policy.obs_shape) == 3:
                 normed = torch.randint(0, 256, normed.shape, generator=generator, dtype=torch.uint8)
-            memory = Memory(self.policy.step(normed, memory)[2], torch.zeros(count, dtype=torch.bool))
+            step = self.policy.step if isinstance(self.policy, Policy) else self.policy.q_with
+            memory = Memory(step(normed, memory)[-1], torch.zeros(count, dtype=torch.bool))
         return memory.kept
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A policy of action values: normaliser → encoder → one value, or a set of quantiles of it, for every action."""
+"""A policy of action values: normaliser → encoder → core → one value, or a set of quantiles of it, for every action."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor, nn
 
+from .cores import Core, CoreConfig, Memory, make_core
 from .encoders import MLP, Encoder, linear, make_encoder
 from .noisy import NoisyLinear
 from .normalize import AsItIs, RunningNorm
@@ -18,7 +19,7 @@ LAST_GAIN = 0.01
 """of the last layers: all first values are near 0"""
 
 
-class QConfig(Protocol):
+class QConfig(CoreConfig, Protocol):
     """What a network of action values is made of; agents.dqn_config.DQNConfig has it."""
 
     @property
@@ -31,6 +32,8 @@ class QConfig(Protocol):
     def activation(self) -> str: ...
     @property
     def layer_norm(self) -> bool: ...
+    @property
+    def core(self) -> str: ...
     @property
     def dueling(self) -> bool: ...
     @property
@@ -79,13 +82,30 @@ class QNet(nn.Module):
         self.encoder: Encoder = make_encoder(
             config.encoder, shape, trunk, config.channels, config.activation, config.layer_norm
         )
-        features = self.encoder.out_features
+        self.core = make_core(config.core, self.encoder.out_features, config)
+        features = self.core.out_features
         self.advantage = Stream(features, branch, actions * self.outputs, config)
         self.value = Stream(features, branch, self.outputs, config) if config.dueling else None
 
     def forward(self, normed: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """[B, A, N]; generator draws the noise of noisy layers, None leaves it out."""
-        features = self.encoder(normed)
+        """[B, A, N] without memory; generator draws the noise of noisy layers, None leaves it out."""
+        return self._values(self.encoder(normed), generator)
+
+    def over_time(
+        self, normed: Tensor, memory: Tensor, first: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Values [T·B, A, N] of T steps in B lanes, and the memory [B, M] behind them.
+
+        Args:
+            normed: standardised observations [T·B, …], sample t·B + b is step t of lane b.
+            memory: [B, M] before the first step.
+            first: [T, B] bool; steps before which it is forgotten.
+            generator: of the noise of noisy layers.
+        """
+        features, memory = self.core(self.encoder(normed).unflatten(0, first.shape), memory, first)
+        return self._values(features.flatten(0, 1), generator), memory
+
+    def _values(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
         advantage = self.advantage(features, generator).view(-1, self.actions, self.outputs)
         if self.value is None:
             return advantage
@@ -104,6 +124,16 @@ class QPolicy(nn.Module):
         self.start, self.reward_scale = start, 1.0
 
     @property
+    def core(self) -> Core:
+        """What remembers."""
+        return self.net.core
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is memory; then only `q_with` and `act_with` say what it thinks."""
+        return self.core.memory_size > 0
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.net.parameters()).device
@@ -115,6 +145,21 @@ class QPolicy(nn.Module):
     def q(self, normed: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """[B, A], the means."""
         return self.net(normed, generator).mean(-1)
+
+    def q_with(self, normed: Tensor, memory: Memory, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """One step of B lanes: the means [B, A], and what is remembered [B, M]."""
+        if not self.remembers:
+            return self.q(normed, generator), memory.kept
+        values, kept = self.net.over_time(normed, memory.kept, memory.first[None], generator)
+        return values.mean(-1), kept
+
+    @torch.no_grad()
+    def act_with(
+        self, obs: Tensor, memory: Memory, deterministic: bool = True, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As act, with memory: actions [B] int64, and what is remembered [B, M]."""
+        q, kept = self.q_with(self.obs_norm(obs), memory, None if deterministic else generator)
+        return q.argmax(-1) + self.start, kept
 
     @torch.no_grad()
     def act(self, obs: Tensor, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
@@ -153,10 +198,11 @@ def build_q_policy(
 
 
 def _initialise(policy: QPolicy, generator: torch.Generator) -> None:
-    """Sets every weight: orthogonal, gain √2 but in the last layers; biases 0."""
+    """Sets every weight: orthogonal, gain √2 but in the last layers; biases 0. A core sets its own."""
     for name, module in policy.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, NoisyLinear)):
+        if isinstance(module, (nn.Linear, nn.Conv2d, NoisyLinear)) and not name.startswith("net.core."):
             gain = LAST_GAIN if name.endswith(".last") else math.sqrt(2)
             nn.init.orthogonal_(module.weight, gain, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    policy.core.initialise(generator)

@@ -59,9 +59,9 @@ def describe_policy(policy: Policy | QPolicy) -> str:
     """The same of a policy that decides once and, where it has one, asks its critic."""
     pictures = len(policy.obs_shape) == 3
     example = torch.zeros(1, *policy.obs_shape, dtype=torch.uint8 if pictures else torch.float32, device=policy.device)
-    if isinstance(policy, QPolicy):
-        return describe(policy, example, policy.act)
     memory = policy.core.start(1, policy.device)
+    if isinstance(policy, QPolicy):
+        return describe(policy, example, lambda obs: policy.act_with(obs, memory))
 
     def decide(obs: Tensor) -> None:
         normed = policy.obs_norm(obs)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gym_probes import register_probes
 
-from drivetrain.agents.agent import PPO, Agent, load
+from drivetrain.agents.agent import DQN, PPO, Agent, load
 from drivetrain.agents.evaluate import play_original, play_twin
 from drivetrain.agents.players import OneLane, Recall, racing_actor
 from drivetrain.agents.worlds import play
@@ -132,10 +132,56 @@ def test_a_policy_with_memory_is_saved_and_loaded(tmp_path: Path) -> None:
         assert np.array_equal(one[1][0], other[1][0])
 
 
+def q_agent(env: str, core: str, **settings: object) -> DQN:
+    few = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "buffer": "none", "quantiles": 0, "munchausen": False}
+    agent = DQN(env, core=core, **(SIZES | few | settings))  # type: ignore[arg-type]
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(1)
+        for parameter in agent.policy.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return agent
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_action_values_with_memory_drive_as_one_by_one(core: str) -> None:
+    policy, config = (
+        q_agent("racing", core, num_tracks=2, frame_skip=8).policy,
+        SimConfig(actions="macro", frame_skip=8),
+    )
+    seeds = (1_000_000_000, 1_000_000_001)
+    together = play_twin(racing_actor(policy), seeds, config)
+    sim = Sim(pool(seeds[1], 1), 1, config)
+    obs, lane, score = sim.reset(), OneLane(policy), 0.0
+    for _ in range(200):
+        outcome = sim.step(lane.act(obs))
+        score, obs = score + float(outcome.reward), outcome.obs
+        if bool(outcome.done):
+            break
+    assert score == pytest.approx(together.scores[1], abs=0.02)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_action_values_with_memory_are_saved_and_predict_from_what_they_are_given(tmp_path: Path, core: str) -> None:
+    agent = q_agent("CartPole-v1", core)
+    agent.learn(64).save(tmp_path / "run")
+    again = load(tmp_path / "run")
+    obs = np.random.default_rng(0).normal(size=(6, 2, 4)).astype(np.float32)
+    state, found = None, []
+    for seen in obs:
+        action, state = again.predict(seen, state, deterministic=True)
+        found.append(action)
+    policy, first = agent.policy, torch.zeros(6, 2, dtype=torch.bool)
+    first[0] = True
+    with torch.no_grad():
+        normed = policy.obs_norm(torch.as_tensor(obs).flatten(0, 1))
+        values, _ = policy.net.over_time(normed, policy.core.start(2, "cpu").kept, first)
+    assert np.array_equal(np.stack(found), values.mean(-1).argmax(-1).view(6, 2).numpy())
+
+
 @pytest.mark.parametrize(
     ("algo", "settings", "why"),
     [
-        ("dqn", {"core": "gru"}, "Input should be .none."),
+        ("dqn", {"core": "gru"}, "core=gru needs buffer=none"),
         ("ppo", {"core": "gru", "backend": "sb3"}, "Stable-Baselines3 trains no policy with memory"),
     ],
 )

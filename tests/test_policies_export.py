@@ -7,9 +7,11 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from drivetrain.agents.dqn_config import DQNConfig
 from drivetrain.policies.build import build_policy
 from drivetrain.policies.config import PolicyConfig
 from drivetrain.policies.export import TOLERANCE, Decision, Port, largest_error, to_onnx, unflattened
+from drivetrain.policies.qnet import build_q_policy
 
 OBS = Box(-1.0, 1.0, (5,))
 PICTURE = Box(0, 255, (40, 48, 6), np.uint8)
@@ -44,16 +46,14 @@ def make(observations, actions, **config):
     return policy.eval()
 
 
-class ValuePolicy(torch.nn.Module):
-    """The least that a policy of action values has."""
-
-    def __init__(self, policy, start):
-        super().__init__()
-        self.policy, self.start = policy, start
-        self.obs_shape, self.obs_norm = policy.obs_shape, policy.obs_norm
-
-    def q(self, normed):
-        return 100 * self.policy.pi(normed).logits
+def valued(actions, **settings):
+    """A policy of action values with weights far from rest."""
+    settings = {"buffer": "none", "hidden": (8,), "core_size": 8, "core_heads": 2, "core_context": 4} | settings
+    policy = build_q_policy(OBS, actions, DQNConfig(**settings), rng())
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=rng(3))
+    return policy.eval()
 
 
 def run(graph, *inputs):
@@ -93,7 +93,7 @@ def test_the_graph_of_every_network_decides_as_the_network(activation, layer_nor
 
 @pytest.mark.oracle
 def test_values_of_actions_decide_by_the_highest_and_are_handed_out():
-    policy = ValuePolicy(make(OBS, Discrete(4)), start=3)
+    policy = valued(Discrete(4, start=3))
     decision = Decision(policy)
     graph = to_onnx(decision)
     assert largest_error(decision, graph) <= LARGEST
@@ -273,3 +273,11 @@ def test_memory_goes_into_a_graph_and_comes_out_as_in_the_network(core, observat
         logits, kept = session.run(["logits", "next_core_memory"], given)
         found.append(torch.as_tensor(logits[0]))
     torch.testing.assert_close(torch.stack(found), wanted, rtol=0, atol=LARGEST)
+
+
+@pytest.mark.parametrize("core", ["gru", "lstm", "transformer"])
+def test_the_memory_of_action_values_goes_into_a_graph_and_comes_out(core):
+    decision = Decision(valued(Discrete(4, start=2), core=core, dueling=True))
+    assert [port.name for port in decision.ports()[0]] == ["observation", "start", "core_memory"]
+    assert [port.name for port in decision.ports()[1]] == ["action", "q", "next_core_memory"]
+    assert largest_error(decision, to_onnx(decision)) <= LARGEST
