@@ -531,8 +531,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code += "print([m for m in ('torch', 'pydantic', 'numba', 'pygame', 'matplotlib', 'rich') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
-    verbs = ("train", "pretrain", "resume", "evaluate", "watch", "record", "export", "parity", "compare", "runs", "doctor")
-    for verb in verbs:
+    learning = ("train", "pretrain", "resume", "sweep", "compare", "runs")
+    for verb in (*learning, "evaluate", "watch", "record", "export", "parity", "doctor"):
         assert f"\n  {verb}" in out
     assert "bench" not in out
 
