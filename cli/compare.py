@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,19 +12,20 @@ from typing import Any, Literal
 from pydantic import Field
 
 from drivetrain.compare_groups import Group, Named, find_named, group_runs, tasks_of
-from drivetrain.compare_numbers import Comparison, Scale, compare_groups
-from drivetrain.compare_report import Report, as_csv, as_json, as_markdown, print_report
-from drivetrain.compare_runs import ComparedRun, Rule, is_error, rule_for, score_run
+from drivetrain.compare_numbers import ALL_PAIRS, Comparison, Scale, compare_groups
+from drivetrain.compare_report import Report, as_csv, as_json, as_markdown, listed, print_report
+from drivetrain.compare_runs import ComparedRun, Rule, is_error, rule_for, score_run, task_of
 from drivetrain.envs.errors import UserError
 from drivetrain.options import Options, Spec, parse
 from drivetrain.output import Result, dumps
 from drivetrain.pretrain import SUPERVISED
-from drivetrain.rundir import RUNS, expanded, run_name
+from drivetrain.rundir import RUNS, expanded, read_run_config, run_name
 
 __all__ = ["main"]
 
 FEW_RUNS = 5  # below this a bootstrap interval is too narrow
 UNEQUAL = 0.05  # share by which steps may differ and still count as equal
+LISTED = 6  # names in a line
 RACING = "racing"
 
 
@@ -77,6 +79,7 @@ def main(argv: list[str]) -> Result:
         raise UserError("WHO is missing", got="nothing", fix=fix)
     _check_options(options)
     named = find_named(parsed.words)
+    _check_tasks(named, bool(options.scale))
     rule = rule_for([run.path for run in named], Rule(options.score, options.at, options.csv))
     runs, notes = _scored(named, rule)
     labels = {run_name(run.path): run.label for run in named if run.label is not None}
@@ -88,7 +91,8 @@ def main(argv: list[str]) -> Result:
         notes.insert(0, "no run was validated: training returns are compared, which hold exploration")
     notes += _cautions(runs, groups, rule)
     names = _names(runs, rule, bool(scale.ends))
-    pictures = _draw(comparison, out, options, names)
+    pictures, hidden = _draw(comparison, out, options, names)
+    notes += hidden
     command = f"drivetrain compare {' '.join(_quoted(word) for word in argv)}"
     report = Report(comparison, *names, options.resamples, options.seed, command, tuple(notes), tuple(pictures))
     values = as_json(report) | {"out": str(out), "files": _write(report, out)}
@@ -113,19 +117,30 @@ def _scored(named: Sequence[Named], rule: Rule) -> tuple[list[ComparedRun], list
     return runs, [f"left out, without a score: {_listed(names)} ({lost[0][1].what})"] if lost else []
 
 
+def _check_tasks(named: Sequence[Named], has_scale: bool) -> None:
+    """Refuse runs whose scores mean different things, whether or not they have one yet.
+
+    Raises:
+        UserError: runs of different environments without a common scale (code 2).
+    """
+    configs = [read_run_config(run.path) for run in named]
+    tasks = list(dict.fromkeys(task_of(config) for config in configs))
+    kinds = {config.get("algo") if config.get("algo") in SUPERVISED else "return" for config in configs}
+    if len(kinds) > 1 or (len(tasks) > 1 and kinds & set(SUPERVISED)):
+        raise UserError("these runs learn different things", got=_listed(tasks), fix="compare runs of one task")
+    if len(tasks) > 1 and not has_scale:
+        fix = "name runs of one of them, or put scores on a common scale: --scale ENV=LOW:HIGH,ENV=LOW:HIGH"
+        raise UserError("these runs are of different environments", got=_listed(tasks), fix=fix)
+
+
 def _scale(runs: Sequence[ComparedRun], groups: Sequence[Group], options: CompareOptions) -> Scale:
     """The common scale of all scores.
 
     Raises:
         UserError: scores that cannot be compared (code 2).
     """
-    tasks = tasks_of(runs)
-    kinds = {run.algo if run.algo in SUPERVISED else "return" for run in runs}
-    if len(kinds) > 1 or (len(tasks) > 1 and kinds & set(SUPERVISED)):
-        raise UserError("these runs learn different things", got=_listed(tasks), fix="compare runs of one task")
-    if len(tasks) > 1 and not options.scale:
-        fix = "name runs of one of them, or put scores on a common scale: --scale ENV=LOW:HIGH,ENV=LOW:HIGH"
-        raise UserError("these runs are of different environments", got=_listed(tasks), fix=fix)
+    if options.scale and runs[0].algo in SUPERVISED:
+        raise UserError("--scale is of no use with supervised runs", got=runs[0].algo, fix="leave it out")
     if options.scale:
         return Scale(_ends(options.scale, runs, groups), 1.0 if options.target is None else options.target)
     target = options.target if options.target is not None else _threshold(runs[0])
@@ -147,7 +162,7 @@ def _ends(
         except ValueError:
             fix = f"write --scale {','.join(f'{name}=LOW:HIGH' for name in envs)}"
             raise UserError(f"--scale has no two numbers for {env}", got=given.get(env, "nothing"), fix=fix) from None
-        if not ends[env][0] < ends[env][1] < float("inf"):
+        if not -math.inf < ends[env][0] < ends[env][1] < math.inf:
             raise UserError(f"--scale: LOW must lie below HIGH for {env}", got=given[env])
     for unknown in set(given) - set(envs):
         raise UserError("--scale: no run is on this environment", got=unknown, allowed=envs)
@@ -182,7 +197,10 @@ def _cautions(runs: Sequence[ComparedRun], groups: Sequence[Group], rule: Rule) 
         notes.append(where + ("; --at STEP compares at equal ones" if runs[0].algo not in SUPERVISED else ""))
     few = [group.label for group in groups if 1 < len(group.runs) < FEW_RUNS]
     if few:
-        notes.append(f"intervals of fewer than {FEW_RUNS} runs are too narrow: {_listed(few)}")
+        which = "those of all groups" if len(few) == len(groups) else _listed(few)
+        notes.append(f"intervals of fewer than {FEW_RUNS} runs are too narrow: {which}")
+    if len(groups) > ALL_PAIRS:
+        notes.append(f"the best of {len(groups)} groups is partly the luckiest: train it again with other seeds")
     if rule.score == "best":
         notes.append("each run is scored by its best validation: the score holds the luck of the choice")
     copies = _copies(groups)
@@ -223,11 +241,19 @@ def _names(runs: Sequence[ComparedRun], rule: Rule, scaled: bool) -> tuple[str, 
     return f"{score}{', scaled' if scaled else ''}", curve
 
 
-def _draw(comparison: Comparison, out: Path, options: CompareOptions, names: tuple[str, str]) -> list[str]:
-    from drivetrain.compare_plots import Look, draw_comparison
+def _draw(
+    comparison: Comparison, out: Path, options: CompareOptions, names: tuple[str, str]
+) -> tuple[list[str], list[str]]:
+    """Names of the pictures, and a note where they do not show every group."""
+    from drivetrain.compare_plots import COLOURS, MOST_ROWS, Look, draw_comparison
 
     score, curve = names
-    return draw_comparison(comparison, Look(out, options.format, options.width, curve, score))
+    drawn = draw_comparison(comparison, Look(out, options.format, options.width, curve, score))
+    count = len(comparison.groups)
+    if count <= len(COLOURS):
+        return drawn, []
+    rows = f", the verdict the best {MOST_ROWS}" if count > MOST_ROWS else ""
+    return drawn, [f"curves and profile show the best {len(COLOURS)} of {count} groups{rows}"]
 
 
 def _write(report: Report, out: Path) -> list[str]:
@@ -272,9 +298,8 @@ def _folder(asked: str | None) -> Path:
     return path
 
 
-def _listed(names: Sequence[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _listed(names: Sequence[str]) -> str:
+    return listed(names, LISTED)
 
 
 def _quoted(word: str) -> str:

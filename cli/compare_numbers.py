@@ -24,7 +24,17 @@ from drivetrain.statistics import (
     ordered_interval,
 )
 
-__all__ = ["Comparison", "GroupNumbers", "Pair", "Reach", "RunNumbers", "Scale", "compare_groups", "tasks_scores"]
+__all__ = [
+    "ALL_PAIRS",
+    "Comparison",
+    "GroupNumbers",
+    "Pair",
+    "Reach",
+    "RunNumbers",
+    "Scale",
+    "compare_groups",
+    "tasks_scores",
+]
 
 Floats = NDArray[np.float64]
 SURE = 0.05  # chance alone does it more rarely than this

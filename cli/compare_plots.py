@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "Look", "draw_comparison"]
+__all__ = ["COLOURS", "MOST_ROWS", "Look", "draw_comparison"]
 
 Floats = NDArray[np.float64]
 # Okabe and Ito 2008, without its yellow, which is too light for a line
@@ -183,7 +183,8 @@ def _draw_row(axes: Axes, row: int, found: GroupNumbers, comparison: Comparison)
         axes.plot([found.iqm.low, found.iqm.high], [row, row], color=colour, alpha=0.4, linewidth=6,
                   solid_capstyle="butt")  # fmt: skip
     axes.plot([value], [row], "|", color=colour, markersize=9, markeredgewidth=2)
-    axes.annotate(_number(value), (value, row), (0, 6), textcoords="offset points", ha="center", va="bottom", color=INK)
+    axes.annotate(_number(value), (value, row), (0, 6), textcoords="offset points", ha="center", va="bottom", color=INK,
+                  bbox=CLEAR)  # fmt: skip
 
 
 def _draw_chances(axes: Axes, comparison: Comparison) -> None:

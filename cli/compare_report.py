@@ -14,8 +14,15 @@ from drivetrain.output import console
 from drivetrain.runs_list import short
 from drivetrain.statistics import Interval
 
-__all__ = ["Report", "as_csv", "as_json", "as_markdown", "conclusions", "print_report"]
+__all__ = ["Report", "as_csv", "as_json", "as_markdown", "conclusions", "listed", "print_report"]
 
+SPELLED_OUT = 4  # groups that the best is held against in words, one by one
+SUMMARIES = {
+    "better": "it is better than",
+    "unsure": "it looks better, but on too few runs to tell it from chance, than",
+    "equal": "no clear difference from",
+    "unknown": "one run alone says nothing against",
+}
 MANY_RUNS = 12  # more are not listed on the terminal
 VERDICTS = {"better": "better", "unsure": "too few runs to tell", "equal": "no clear difference", "unknown": "one run"}
 
@@ -43,7 +50,16 @@ def conclusions(comparison: Comparison) -> list[str]:
     if len(comparison.groups) == 1:
         return [f"{best.group.label}: IQM {_with_ends(best.iqm, best.has_interval)}, {_runs(best.n)}"]
     sizes = {found.group.label: found.n for found in comparison.groups}
-    return [_conclusion(pair, sizes) for pair in comparison.pairs if pair.a == best.group.label]
+    pairs = [pair for pair in comparison.pairs if pair.a == best.group.label]
+    if len(pairs) <= SPELLED_OUT:
+        return [_conclusion(pair, sizes) for pair in pairs]
+    lines = [
+        f"{best.group.label} is the best of {len(comparison.groups)}: IQM {_with_ends(best.iqm, best.has_interval)}"
+    ]
+    for verdict, words in SUMMARIES.items():
+        others = [pair.b for pair in pairs if pair.verdict == verdict]
+        lines += [f"{words} {listed(others, SPELLED_OUT)}"] if others else []
+    return lines
 
 
 def _conclusion(pair: Pair, sizes: Mapping[str, int]) -> str:
@@ -56,7 +72,8 @@ def _conclusion(pair: Pair, sizes: Mapping[str, int]) -> str:
         return f"{pair.a} looks better than {pair.b}, but {runs} cannot tell it from chance: p = {pair.p:.2g}"
     if pair.verdict == "equal":
         return f"no clear difference between {pair.a} and {pair.b}: {apart}"
-    return f"{pair.a} scored better than {pair.b}, but a group of one run says nothing about its next run"
+    apart = f"the IQMs of {pair.a} and {pair.b} are {_number(pair.difference.value)} apart"
+    return f"{apart}, but a group of one run says nothing about its next run"
 
 
 def _method(report: Report) -> list[str]:
@@ -310,6 +327,12 @@ def _amount(value: float) -> str:
     if not math.isfinite(value):
         return "never"
     return short(round(value)) if value >= 1000 else f"{value:.3g}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """``a, b and 3 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _runs(count: int) -> str:

@@ -19,7 +19,7 @@ from drivetrain.pretrain import SUPERVISED
 from drivetrain.rundir import read_json, run_name
 from drivetrain.runs_rows import ERRORS, RunRow, describe_run
 
-__all__ = ["ComparedRun", "Curve", "Rule", "is_error", "rule_for", "score_run"]
+__all__ = ["ComparedRun", "Curve", "Rule", "is_error", "rule_for", "score_run", "task_of"]
 
 Floats = NDArray[np.float64]
 VALIDATION, CONFIRMATION = "validation", "confirmation"  # sets of eval.csv
@@ -97,7 +97,7 @@ def score_run(path: Path, rule: Rule) -> ComparedRun:
     algo = row.algo or "?"
     name = "loss/validation" if algo in SUPERVISED else CURVES[rule.score]
     curve = _curve(records, name)
-    run = ComparedRun(row.run, path, row.env or "?", _task(config), algo, row.status, config, curve, math.nan)
+    run = ComparedRun(row.run, path, row.env or "?", task_of(config), algo, row.status, config, curve, math.nan)
     if rule.csv is not None:
         return _from_csv(run, rule.csv)
     if algo in SUPERVISED:
@@ -196,7 +196,7 @@ def _curve(records: Sequence[Mapping[str, Any]], name: str) -> Curve | None:
     return Curve(name, steps, seconds, values)
 
 
-def _task(config: Mapping[str, Any]) -> str:
+def task_of(config: Mapping[str, Any]) -> str:
     """What a score is a score of."""
     env, algo = str(config.get("env", "?")), str(config.get("algo"))
     names = DATA if algo in SUPERVISED else TASK

@@ -266,6 +266,7 @@ def test_errors_are_better_when_they_are_smaller() -> None:
     assert pair["probability"] == 1.0
     assert pair["difference"] == pytest.approx(-0.4)
     assert "of no use" in complaint("wide-0", "--at", "5")
+    assert "of no use" in complaint("wide-0", "--scale", "sin(x)=0:1")
 
 
 # ---- curves ----------------------------------------------------------------------------------------------------------
@@ -332,7 +333,8 @@ def test_several_environments_need_a_scale_and_all_groups_in_each() -> None:
     assert values["pairs"][0]["probability"] == 1.0  # type: ignore[index]
     assert "no run on Acrobot-v1" in complaint("a=dqn-*", "b=ppo-cart-*", "--scale", scale)
     assert "no two numbers for Acrobot-v1" in complaint("*", "--scale", "CartPole-v1=0:100")
-    assert "LOW must lie below HIGH" in complaint("*", "--scale", "CartPole-v1=5:5,Acrobot-v1=0:1")
+    for ends in ("5:5", "-inf:1", "0:nan"):
+        assert "LOW must lie below HIGH" in complaint("*", "--scale", f"CartPole-v1={ends},Acrobot-v1=0:1")
 
 
 # ---- cautions --------------------------------------------------------------------------------------------------------
@@ -437,3 +439,17 @@ def test_the_verb_loads_neither_torch_nor_scipy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_of_many_groups_the_best_are_spelled_out_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    for rate in range(9):
+        for seed in range(2):
+            make_run(f"r-{rate}-{seed}", [10.0 * rate + seed], settings={"learning_rate": rate, "seed": seed})
+    values = compare.main(["*", "--out", "out"]).values
+    # the best against each of the others, not all 36 pairs
+    assert [pair["a"] for pair in values["pairs"]] == ["learning-rate 8"] * 8  # type: ignore[union-attr]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "learning-rate 8 is the best of 9: IQM 80.5" in said
+    assert "than learning-rate 7, learning-rate 6, learning-rate 5, learning-rate 4 and 4 more" in said
+    assert "partly the luckiest" in said
+    assert "show the best 7 of 9 groups" in said
