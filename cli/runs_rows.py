@@ -24,7 +24,7 @@ STATUSES = ("running", "done", "reached", "interrupted", "diverged", "failed")
 ERRORS = ("function", "sequence")  # tasks whose score is an error: less is better
 EVALUATION = re.compile(rb'"eval/mean": (-?[0-9.]+(?:e[-+]?[0-9]+)?)')
 STEP = re.compile(rb'"step": ([0-9]+)')
-BLOCK, OVERLAP = 2**18, 200  # bytes of metrics.jsonl read at a time, from its end; and again, for what was cut apart
+BLOCK, OVERLAP = 2**15, 200  # bytes of metrics.jsonl read at a time, from its end; and again, for what was cut apart
 SHIPPED = "baselines"  # name of the folders that hold drivers that came with the package
 
 
