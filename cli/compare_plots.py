@@ -157,7 +157,7 @@ def _draw_verdict(comparison: Comparison, look: Look) -> Figure:
     left = panels[0] if panels is not None else figure.add_subplot()
     for row, found in enumerate(groups):
         _draw_row(left, row, found, comparison)
-    dress(left, "", _wrapped(f"{look.score}: IQM, 95 % interval, runs", 38 if narrow else 56 if paired else 90), "")
+    dress(left, "", _wrapped(f"{look.score}: IQM, 95 % interval, runs", int(look.width * (7.2 if paired else 11))), "")
     labels = [f"{_wrapped(found.group.label)}\n{_runs_words(found)}" for found in groups]
     left.set_yticks(range(len(groups)), labels, color=INK)
     left.set_ylim(len(groups) - 0.4, -0.6)
@@ -166,7 +166,7 @@ def _draw_verdict(comparison: Comparison, look: Look) -> Figure:
     if comparison.scale.target is not None:
         _target_line(left, comparison.scale.target, upright=True)
     if panels is not None:
-        _draw_chances(panels[1], comparison)
+        _draw_chances(panels[1], comparison, look.width)
     for axes in panels if panels is not None else (left,):
         _small(axes)
         axes.grid(False, axis="y")
@@ -187,7 +187,7 @@ def _draw_row(axes: Axes, row: int, found: GroupNumbers, comparison: Comparison)
                   bbox=CLEAR)  # fmt: skip
 
 
-def _draw_chances(axes: Axes, comparison: Comparison) -> None:
+def _draw_chances(axes: Axes, comparison: Comparison, width: float) -> None:
     best = comparison.groups[0].group.label
     rows = {found.group.label: row for row, found in enumerate(comparison.groups[:MOST_ROWS])}
     for pair in comparison.pairs:
@@ -203,7 +203,8 @@ def _draw_chances(axes: Axes, comparison: Comparison) -> None:
         side = "left" if chance < 0.2 else "right" if chance > 0.8 else "center"
         axes.annotate(f"{chance:.2f}, p = {pair.p:.2g}", (chance, row), (0, 6), textcoords="offset points", ha=side,
                       va="bottom", color=INK, bbox=CLEAR)  # fmt: skip
-    dress(axes, "", "probability that a run of the best group\nscores better", "")
+    words = "probability that a run of the best group scores better"
+    dress(axes, "", _wrapped(words, int(width * 5)), "")
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     axes.axvline(0.5, color=MUTED, linewidth=1.0, linestyle="--", zorder=1)
