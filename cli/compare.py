@@ -190,7 +190,7 @@ def _cautions(runs: Sequence[ComparedRun], groups: Sequence[Group], rule: Rule) 
     notes = []
     going = [f"{run.name} ({run.status})" for run in runs if not run.is_over]
     if going:
-        notes.append(f"not over yet, compared by what is there: {_listed(going)}")
+        notes.append(f"not trained to the end, compared by what is there: {_listed(going)}")
     steps = [run.step for run in runs if run.step is not None]
     if rule.at is None and rule.score != "best" and steps and max(steps) > (1 + UNEQUAL) * min(steps):
         where = f"the scores are of different steps, {min(steps):,} to {max(steps):,}"

@@ -130,7 +130,7 @@ def _draw_task(axes: Axes, axis: Axis, comparison: Comparison, groups: Sequence[
         axes.set_xscale("log")
     else:
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     axes.margins(x=0.02, y=0.08)
 
 
@@ -315,13 +315,13 @@ def _target_line(axes: Axes, target: float, upright: bool = False) -> None:
     if not upright:
         axes.axhline(target, **style)
         # on the left, where training has only begun, there is room
-        axes.annotate(f"{target:g}", (0.0, target), (3, 2), xycoords=("axes fraction", "data"),
+        axes.annotate(_signed(target), (0.0, target), (3, 2), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="left", va="bottom", color=MUTED)  # fmt: skip
         return
     low, high = axes.get_xlim()
     if low <= target <= high:
         axes.axvline(target, **style)
-        axes.annotate(f"{target:g}", (target, 1.0), (0, 2), xycoords=("data", "axes fraction"),
+        axes.annotate(_signed(target), (target, 1.0), (0, 2), xycoords=("data", "axes fraction"),
                       textcoords="offset points", ha="center", va="bottom", color=MUTED)  # fmt: skip
 
 
@@ -335,6 +335,10 @@ def _wrapped(text: str, width: int = 26) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")  # as on the axes
 
 
 def _short(value: float) -> str:

@@ -23,6 +23,8 @@ SUMMARIES = {
     "equal": "no clear difference from",
     "unknown": "one run alone says nothing against",
 }
+WIDE = 120  # columns of a terminal from which everything has room
+NARROW = ("group", "runs", "IQM", "95 %", "steps to it", "against", "probability", "verdict", "run", "score")
 MANY_RUNS = 12  # more are not listed on the terminal
 VERDICTS = {"better": "better", "unsure": "too few runs to tell", "equal": "no clear difference", "unknown": "one run"}
 
@@ -115,9 +117,10 @@ def print_report(report: Report) -> None:
     alone = len(comparison.groups) == 1 or len(comparison.groups) == len(comparison.runs)
     if alone and len(comparison.runs) <= MANY_RUNS:
         tables.append(_run_table(comparison))
-    for header, rows in tables:
-        if not rows:
+    for whole, cells in tables:
+        if not cells:
             continue
+        header, rows = (whole, cells) if out.width >= WIDE else _narrowed(whole, cells)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in header:
             table.add_column(
@@ -134,6 +137,12 @@ def print_report(report: Report) -> None:
 
 
 WORDS = ("group", "run", "against", "verdict", "status")  # columns that are no numbers
+
+
+def _narrowed(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The columns that matter most, each title once; the report has them all."""
+    kept = sorted({header.index(title) for title in header if title in NARROW})
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _group_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

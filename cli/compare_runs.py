@@ -79,9 +79,9 @@ def rule_for(paths: Sequence[Path], asked: Rule) -> Rule:
     """The rule itself, or where no run was ever validated, the one that takes training returns."""
     if asked.score != "last" or asked.csv is not None:
         return asked
-    validated = any(_has(path, ("eval/mean",)) for path in paths) or any(_algo(path) in SUPERVISED for path in paths)
-    trained = all(_has(path, ("train/return",)) for path in paths)
-    return replace(asked, score="train") if trained and not validated else asked
+    if any(_algo(path) in SUPERVISED or _has(path, CURVES["last"]) for path in paths):
+        return asked
+    return replace(asked, score="train") if all(_has(path, CURVES["train"]) for path in paths) else asked
 
 
 def score_run(path: Path, rule: Rule) -> ComparedRun:
@@ -208,8 +208,8 @@ def task_of(config: Mapping[str, Any]) -> str:
     return f"{algo} {env} ({', '.join(f'{name} {value}' for name, value in shown.items())})"
 
 
-def _has(path: Path, names: tuple[str, ...]) -> bool:
-    return any(_is_number(record.get(name)) for record in read_metrics(path / "metrics.jsonl") for name in names)
+def _has(path: Path, name: str) -> bool:
+    return any(_is_number(record.get(name)) for record in read_metrics(path / "metrics.jsonl"))
 
 
 def _algo(path: Path) -> str | None:

@@ -346,7 +346,7 @@ def test_a_reader_is_told_what_to_doubt(capsys: pytest.CaptureFixture[str]) -> N
     make_run("a-2", [1.0, 2.0])
     compare.main(["*", "--out", "out"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "not over yet, compared by what is there: a-1 (interrupted)" in said
+    assert "not trained to the end, compared by what is there: a-1 (interrupted)" in said
     assert "different steps, 200 to 300" in said
     assert "fewer than 5 runs are too narrow" in said
     assert "no second opinion: a-0 and a-2" in said
@@ -453,3 +453,28 @@ def test_of_many_groups_the_best_are_spelled_out_and_drawn(capsys: pytest.Captur
     assert "than learning-rate 7, learning-rate 6, learning-rate 5, learning-rate 4 and 4 more" in said
     assert "partly the luckiest" in said
     assert "show the best 7 of 9 groups" in said
+
+
+def test_a_narrow_terminal_gets_the_columns_that_matter_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from rich.console import Console
+
+    make_two_groups()
+    monkeypatch.setattr("drivetrain.compare_report.console", lambda: Console(file=sys.stdout, width=80))
+    compare.main(["fast=fast-*", "slow=slow-*"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["group", "runs", "IQM", "95", "%", "steps", "to", "it"]
+    assert lines[1].split()[:3] == ["fast", "5", "92.0"]
+    assert "…" not in "".join(lines)
+    assert max(len(line.rstrip()) for line in lines) <= 80
+
+
+def test_curves_of_very_different_lengths_get_a_logarithmic_axis() -> None:
+    make_run("quick", [1.0, 2.0], seconds=1.0)
+    make_run("lasting", [1.0, 2.0], seconds=50.0)
+    compare.main(["quick", "lasting", "--by", "run", "--format", "svg", "--out", "out"])
+    picture = Path("out/curves.svg").read_text()
+    assert all(f">{tick}<" in picture for tick in ("1", "10", "100"))
