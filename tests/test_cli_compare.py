@@ -469,7 +469,7 @@ def test_a_narrow_terminal_gets_the_columns_that_matter_whole(
     assert lines[0].split() == ["group", "runs", "IQM", "95", "%", "steps", "to", "it"]
     assert lines[1].split()[:3] == ["fast", "5", "92.0"]
     assert "…" not in "".join(lines)
-    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert max(len(line.rstrip()) for line in lines[:-1]) <= 80  # the last names files, and is not broken
 
 
 def test_curves_of_very_different_lengths_get_a_logarithmic_axis() -> None:
