@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INIT_TIMEOUT = 30.0  # s
+FINISH_TIMEOUT = 600.0  # s; a server that went away must not hold a terminal for ever
 TURN = 30.0  # s to wait for the mirror of a training that was killed
 EXIT_STORAGE = 6
 
@@ -100,7 +101,7 @@ def _send(run: Path, state: State, seq: int, status: str) -> tuple[int, str | No
     from drivetrain.wandb_client import Client, Destination, WandbFailure, quiet_output
     from drivetrain.wandb_feed import Feed
 
-    to = Destination(run, state.id, online=True, pid=0, init_timeout=INIT_TIMEOUT, finish_timeout=0.0)
+    to = Destination(run, state.id, online=True, pid=0, init_timeout=INIT_TIMEOUT, finish_timeout=FINISH_TIMEOUT)
     try:
         with quiet_output() as said:
             client: Client = Client(to, said)
