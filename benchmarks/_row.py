@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+os.environ.setdefault("WANDB_MODE", "disabled")  # a figure is nobody's experiment: where somebody is logged in, too
+
 
 def machine() -> str:
     """Processor, cores we may use, and the GPU if there is one."""

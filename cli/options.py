@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -44,7 +44,6 @@ class Spec(Generic[MODEL]):
     preset: Callable[[Mapping[str, object]], dict[str, Any]] = lambda _asked: {}  # from what was asked for
     config: bool = False  # takes --config FILE
     file_extras: tuple[str, ...] = ()  # keys a file may hold beside the fields; handed back, not validated
-    unbuilt: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # field: values not built yet; () = the flag
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,6 @@ def _field_of(spec: Spec[MODEL], name: str, token: str) -> tuple[str, bool]:
     positive = key.removeprefix("no_")
     if positive != key and positive in fields and kind_of(fields[positive])[0] == "bool":
         return positive, True
-    if key in spec.unbuilt:
-        raise UserError(f"{flag(key)} is not built yet", got=token, fix=f"leave it out; see {_see(spec)}")
     known = [flag(field_name) for field_name in fields] + (["--config"] if spec.config else [])
     near = flag(key) if key in fields else nearest(f"--{name}", known)
     fix = f"did you mean {near}? See {_see(spec)}" if near else f"see {_see(spec)}"
@@ -169,8 +166,6 @@ def _check_words(spec: Spec[MODEL], words: Sequence[str]) -> None:
 def _check_key(spec: Spec[MODEL], key: str, config_file: str) -> None:
     if key in spec.model.model_fields:
         return
-    if key in spec.unbuilt:
-        raise UserError(f"{key} in {config_file} is not built yet", got=key, fix="leave it out")
     near = nearest(key, [*spec.model.model_fields, *spec.file_extras])
     fix = f"did you mean {near}? See {_see(spec)}" if near else f"see {_see(spec)}"
     raise UserError(f"unknown key in {config_file}", got=key, fix=fix)
@@ -188,9 +183,6 @@ def _validate(
     converted: dict[str, object] = {}
     for key, value in values.items():
         where = f"{key} in {config_file}" if source[key] == "file" else flag(key)
-        if isinstance(value, str) and value in spec.unbuilt.get(key, ()):
-            allowed = choices_of(spec.model.model_fields[key])
-            raise UserError(f"{where} {value} is not built yet", got=value, allowed=allowed or None)
         converted[key] = _convert(spec.model.model_fields[key], value, where)
     try:
         return spec.model.model_validate(converted)
