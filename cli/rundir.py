@@ -6,6 +6,7 @@ runs/NAME/
     metrics.jsonl   the truth: one line a record
     result.json     how it ended: what `train --json` printed
     tensorboard/    a mirror of metrics.jsonl
+    wandb/          what wandb keeps of the run, and what it has been sent
     checkpoints/    immutable directories, see drivetrain.agents.checkpoint
     eval.csv        every validation episode
     videos/         films of the training, where --video-every asked for them
@@ -44,7 +45,14 @@ BASELINES = RUNS / "baselines"
 # beside the source tree, so that a shipped driver is found from any folder
 SHIPPED = Path(__file__).resolve().parent.parent / "runs" / "baselines"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,127}")
-TAKEN = ("baselines", "drives", "expert", "human", "random")  # words that mean something else where a run may stand
+TAKEN = (
+    "baselines",
+    "compare",
+    "drives",
+    "expert",
+    "human",
+    "random",
+)  # words that mean something else where a run may stand
 LARGEST_JSON = 4 * 2**20  # bytes
 
 

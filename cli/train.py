@@ -143,9 +143,9 @@ def make_plan(settings: RunOptions, env: str) -> Plan:
     every = (settings.eval_every, settings.checkpoint_every, settings.video_every)
     judge = f" --env {ORIGINAL}" if env == RACING else ""
     threshold = threshold_of(env)
-    return Plan(
-        settings.steps, settings.stop_at, *every, RETRY_AFTER, judge, imports=typed_imports(), threshold=threshold
-    )
+    # where validations are more frequent than that, one of them may as well be for the target
+    retry = min(RETRY_AFTER, settings.eval_every or RETRY_AFTER)
+    return Plan(settings.steps, settings.stop_at, *every, retry, judge, imports=typed_imports(), threshold=threshold)
 
 
 def typed_imports() -> str:

@@ -545,3 +545,8 @@ def test_every_verb_has_a_help_page_without_torch(verb: str) -> None:
     assert out.startswith(f"usage: drivetrain {verb}")
     assert "(default" in out
     assert out.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(("every", "retry"), [(None, 100_000), (15_000, 15_000), (250_000, 100_000)])
+def test_a_missed_target_is_tried_again_no_later_than_the_next_validation(every: int | None, retry: int) -> None:
+    assert train.make_plan(train.RunOptions(eval_every=every, stop_at=1.0), "CartPole-v1").retry_after == retry
