@@ -45,14 +45,8 @@ BASELINES = RUNS / "baselines"
 # beside the source tree, so that a shipped driver is found from any folder
 SHIPPED = Path(__file__).resolve().parent.parent / "runs" / "baselines"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]{0,127}")
-TAKEN = (
-    "baselines",
-    "compare",
-    "drives",
-    "expert",
-    "human",
-    "random",
-)  # words that mean something else where a run may stand
+# words that mean something else where a run may stand
+TAKEN = ("baselines", "compare", "drives", "expert", "human", "random")
 LARGEST_JSON = 4 * 2**20  # bytes
 
 

@@ -23,6 +23,7 @@ from drivetrain.envs.gym_single import RacingEnv
 from drivetrain.envs.observe import OBS_SIZE
 from drivetrain.journal import read_metrics
 from drivetrain.main import main
+from drivetrain.train import RunOptions, make_plan
 from drivetrain.train import main as train_main
 
 # 4 cars, 8 steps: 32 steps an update
@@ -549,4 +550,4 @@ def test_every_verb_has_a_help_page_without_torch(verb: str) -> None:
 
 @pytest.mark.parametrize(("every", "retry"), [(None, 100_000), (15_000, 15_000), (250_000, 100_000)])
 def test_a_missed_target_is_tried_again_no_later_than_the_next_validation(every: int | None, retry: int) -> None:
-    assert train.make_plan(train.RunOptions(eval_every=every, stop_at=1.0), "CartPole-v1").retry_after == retry
+    assert make_plan(RunOptions(eval_every=every, stop_at=1.0), "CartPole-v1").retry_after == retry
