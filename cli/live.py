@@ -56,9 +56,8 @@ class LiveBoard:
         self._started = self._shown = time.monotonic()
         self._last = Snapshot(0, 1, 0.0)
         self._returns: list[float] = []
-        self._live: Live = Live(
-            self._draw(), console=Console(file=sys.stdout), auto_refresh=False, redirect_stderr=False
-        )
+        self._console = Console(file=sys.stdout)
+        self._live: Live = Live(self._draw(), console=self._console, auto_refresh=False, redirect_stderr=False)
         self._live.start(refresh=True)
 
     def show(self, snapshot: Snapshot) -> None:
@@ -92,7 +91,18 @@ class LiveBoard:
         from rich.panel import Panel
 
         parts = Group(self._progress(), self._scores(), self._numbers(), self._device())
-        return Panel(parts, title=self._title, title_align="left", box=box.ROUNDED, width=WIDEST, border_style="dim")
+        return Panel(
+            parts, title=self._title, title_align="left", box=box.ROUNDED, width=self._width, border_style="dim"
+        )
+
+    @property
+    def _width(self) -> int:
+        """Of the board, in characters: the window may have been made narrower meanwhile."""
+        return min(WIDEST, self._console.width)
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self._width < WIDEST - 6
 
     def _progress(self) -> RenderableType:
         from rich.progress_bar import ProgressBar
@@ -100,18 +110,19 @@ class LiveBoard:
 
         last = self._last
         row = Table.grid(padding=(0, 2), expand=True)
-        row.add_column(width=BAR)
+        row.add_column(width=BAR // 3 if self._is_narrow else BAR)
         row.add_column(no_wrap=True)
         row.add_column(justify="right", no_wrap=True)
         share = min(1.0, last.step / max(last.total, 1))
         row.add_row(
-            ProgressBar(total=1.0, completed=share),
+            ProgressBar(total=1.0, completed=share, complete_style="cyan", finished_style="green"),
             f"{100 * share:.0f} %  [dim]of[/] {last.total:,} [dim]steps[/]",
             f"{clock(last.seconds_left)} [dim]left[/]" if share < 1 else "",
         )
         return row
 
     def _scores(self) -> RenderableType:
+        from rich.console import Group
         from rich.table import Table
 
         last, checked = self._last, self._last.validation
@@ -125,15 +136,19 @@ class LiveBoard:
             told += f" [dim]worst[/] {number(checked.get('eval/min'))}"
         if last.best is not None:
             told += f" [dim]best[/] {number(last.best)}"
-        row.add_row(said, f"[cyan]{sparkline(self._returns, LINE)}[/]", told)
-        return row
+        curve = f"[cyan]{sparkline(self._returns, LINE)}[/]"
+        if not self._is_narrow:
+            row.add_row(said, curve, told)
+            return row
+        row.add_row(said, curve, "")
+        return Group(row, told)
 
     def _numbers(self) -> RenderableType:
         from rich.table import Table
 
-        last = self._last
+        last, pairs = self._last, 2 if self._is_narrow else 3
         board = Table.grid(padding=(0, 1), expand=True)
-        for _ in range(3):
+        for _ in range(pairs):
             board.add_column(style="dim", no_wrap=True, min_width=NAME)
             board.add_column(justify="left", no_wrap=True, ratio=1)
         cells = [
@@ -142,8 +157,8 @@ class LiveBoard:
             ("time", clock(time.monotonic() - self._started)),
             *_told(last.metrics)[:6],
         ]
-        for place in range(0, len(cells), 3):
-            board.add_row(*(word for cell in cells[place : place + 3] for word in cell))
+        for place in range(0, len(cells), pairs):
+            board.add_row(*(word for cell in cells[place : place + pairs] for word in cell))
         return board
 
     def _device(self) -> RenderableType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,27 @@ def test_in_a_terminal_a_board_shows_every_figure(monkeypatch: pytest.MonkeyPatc
     for word in ("844.4", "-0.01", "1.5", "policy loss", "entropy", "device", "a note"):
         assert word in said
     assert "KL" not in said  # what a learner does not report takes no room
+
+
+def test_in_a_narrow_terminal_no_number_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "60")
+    board = make_progress("ppo on racing")
+    board.show(SNAPSHOT)
+    board.close()
+    for word in (
+        "1,000,000",
+        "4,000,000 steps",
+        "100,000",
+        "25 %",
+        "30 s",
+        "512.3",
+        "830.1",
+        "400.0",
+        "844.4",
+        "-0.01",
+    ):
+        assert word in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
 
 
 def test_the_board_names_what_dqn_reports(monkeypatch: pytest.MonkeyPatch) -> None:
