@@ -168,8 +168,18 @@ class Tail:
             block = file.read()
         whole = block[: block.rfind(b"\n") + 1]
         self._position += len(whole)
-        records = [json.loads(line) for line in whole.splitlines()]
-        return [record for record in records if record.get("seq", 0) > self._after]
+        records = [_record(line) for line in whole.splitlines()]
+        return [record for record in records if record is not None and record["seq"] > self._after]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None for one that is damaged: the lines after it must be seen nevertheless."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(record, dict) and all(type(record.get(name)) is int for name in ("seq", "step"))
+    return record if whole and isinstance(record.get("seconds", 0.0), (int, float)) else None
 
 
 def _warm_plots() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
@@ -84,7 +85,7 @@ def print_rows(rows: list[RunRow]) -> None:
 
 def score_of(value: float | None) -> str:
     """One decimal; small ones, which are errors and accuracies, with three digits."""
-    if value is None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):  # a damaged record may hold anything
         return "–"
     return f"{value:.1f}" if abs(value) >= 10 or value == int(value) else f"{value:.3g}"
 

@@ -74,8 +74,8 @@ def main(argv: list[str]) -> Result:
         fix = "name runs, or choose by --older-than 30d, --status interrupted, --keep 5 and the like"
         raise UserError("nothing says which runs are to go", got="nothing", fix=fix)
     everyone = listed_runs()
-    named = [_named(word, everyone, options.checkpoints) for word in dict.fromkeys(parsed.words)]
-    candidates = named or [row for row in everyone if not is_shipped(Path(row.path))]
+    named = {_place(row): row for row in (_named(word, everyone, options.checkpoints) for word in parsed.words)}
+    candidates = [*named.values()] or [row for row in everyone if not is_shipped(Path(row.path))]
     choice = _choose(matching(candidates, options), everyone, options)
     _sweep()
     if options.checkpoints:
@@ -93,7 +93,7 @@ def _named(word: str, everyone: Iterable[RunRow], thinning: bool) -> RunRow:
     if who is not None:
         what = f"the run {word} is being trained and is not pruned"
         raise UserError(what, got=who, fix="wait for it or stop it", code=EXIT_LOCKED)
-    if not thinning and row.run in _best(everyone):
+    if not thinning and _place(row) in _best(everyone):
         task = " ".join(str(part) for part in (row.algo, row.env, row.obs) if part)
         fix = "take --checkpoints to thin it, or remove the folder yourself"
         raise UserError(f"the best run of {task} is not pruned", got=f"{word}, score {row.best:.4g}", fix=fix)
@@ -104,7 +104,7 @@ def _choose(rows: Sequence[RunRow], everyone: Iterable[RunRow], options: PruneOp
     spared = {row.run: "is being trained" for row in rows if row.status == "running"}
     if not options.checkpoints:
         best = _best(everyone)
-        spared |= {row.run: "is the best of its kind" for row in rows if row.run in best}
+        spared |= {row.run: "is the best of its kind" for row in rows if _place(row) in best}
     if options.keep is not None:
         for row in _newest(everyone, options.keep):
             spared.setdefault(row, f"is one of the newest {options.keep} of its kind")
@@ -113,8 +113,13 @@ def _choose(rows: Sequence[RunRow], everyone: Iterable[RunRow], options: PruneOp
     )
 
 
-def _best(rows: Iterable[RunRow]) -> set[str]:
-    """The best run of each kind, the newer of equals; drivers that came with the package do not count."""
+def _place(row: RunRow) -> Path:
+    """The folder itself: a link to it is the same run."""
+    return Path(row.path).resolve()
+
+
+def _best(rows: Iterable[RunRow]) -> set[Path]:
+    """Folders of the best run of each kind, the newer of equals; drivers that came with the package do not count."""
     best: dict[tuple[str | None, ...], RunRow] = {}
     for row in rows:
         score = goodness(row)
@@ -123,7 +128,7 @@ def _best(rows: Iterable[RunRow]) -> set[str]:
         kind = (row.env, row.algo, row.obs)
         if kind not in best or _rank(row) > _rank(best[kind]):
             best[kind] = row
-    return {row.run for row in best.values()}
+    return {_place(row) for row in best.values()}
 
 
 def _rank(row: RunRow) -> tuple[float, int]:
@@ -140,7 +145,7 @@ def _newest(rows: Iterable[RunRow], keep: int) -> set[str]:
 
 
 def _delete(choice: Choice, yes: bool) -> Result:
-    total = sum(row.size_bytes for row in choice.rows)
+    total = sum(row.size_bytes for row in choice.rows if not Path(row.path).is_symlink())
     _tell_spared(choice)
     if not choice.rows:
         print("no run is to go")
@@ -152,9 +157,10 @@ def _delete(choice: Choice, yes: bool) -> Result:
         return Result({"deleted": [], "spared": choice.spared, "freed_bytes": 0})
     deleted, freed = [], 0
     for row in choice.rows:
+        is_link = Path(row.path).is_symlink()
         if _remove(Path(row.path)):
             deleted.append(row.run)
-            freed += row.size_bytes
+            freed += 0 if is_link else row.size_bytes
         else:
             choice.spared[row.run] = "is being trained"
             print(f"{row.run} stays: it is being trained by now")
@@ -220,7 +226,7 @@ def _agreed(what: str, names: list[str], yes: bool) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Delete a run folder; False if somebody began to train there meanwhile.
+    """Delete a run folder, or a link to one but not what it leads to; False if somebody trains there by now.
 
     Raises:
         UserError: it cannot be deleted (6).
@@ -238,7 +244,7 @@ def _remove(path: Path) -> bool:
     except OSError as error:
         fix = "look at who owns the folder"
         raise UserError(f"cannot delete {path}", got=error.strerror, fix=fix, code=EXIT_STORAGE) from None
-    shutil.rmtree(doomed, ignore_errors=True)
+    _erase(doomed)
     if doomed.exists():
         print(f"warning: a rest of {path.name} could not be deleted: {doomed}")
     return True
@@ -247,4 +253,11 @@ def _remove(path: Path) -> bool:
 def _sweep() -> None:
     """Remove what a prune that was killed left behind."""
     for rest in RUNS.glob(f"{DOOMED}*") if RUNS.is_dir() else ():
-        shutil.rmtree(rest, ignore_errors=True)
+        _erase(rest)
+
+
+def _erase(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)

@@ -6,6 +6,7 @@ what lists hundreds of runs.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -180,7 +181,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None  # type: ignore[arg-type]
 
 
 def _whole(value: object) -> int | None:

@@ -16,7 +16,7 @@ from drivetrain.board_events import METRICS, experiment, forget_after
 from drivetrain.board_films import MOST_PICTURES, WIDTH, gif_of
 from drivetrain.board_pages import outcome
 from drivetrain.film import Film
-from drivetrain.mirror import Films, Mirror
+from drivetrain.mirror import Films, Mirror, Tail
 from drivetrain.trackers import LocalMirror
 
 CONFIG = {"version": "0", "algo": "ppo", "env": "racing", "obs": "state", "seed": 3, "gamma": 0.99, "hidden": [64, 64]}
@@ -330,3 +330,17 @@ def test_a_setting_of_several_kinds_is_shown_as_words() -> None:
     text, boolean, number = 1, 2, 3
     assert (found["clip"], found["on"], found["name"]) == (text, boolean, text)
     assert {i.name: i.type for i in experiment([a, a | {"clip": 1.5}]).hparam_infos}["clip"] == number
+
+
+def test_a_damaged_line_hides_none_of_those_after_it(tmp_path: Path) -> None:
+    bad = (
+        b"{",
+        b"[1]",
+        b"\xff\x00",
+        b'{"seq": "a", "step": 1}',
+        b'{"seq": 4}',
+        b'{"seq": 4, "step": 1, "seconds": null}',
+    )
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b"\n".join((b'{"seq": 1, "step": 10}', *bad, b'{"seq": 5, "step": 50}', b"")))
+    assert [record["step"] for record in Tail(file, 0).read()] == [10, 50]

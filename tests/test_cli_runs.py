@@ -622,3 +622,39 @@ def test_the_list_needs_no_torch() -> None:
     code = "import sys, drivetrain.runs_list, drivetrain.runs_rows; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert parse(SPEC, []).options.sort == "age"
+
+
+def test_a_link_to_the_best_run_does_not_pass_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    good = make("good", done(900))
+    make("other", done(100))
+    Path("runs/also").symlink_to(good.resolve())  # the name that comes first in the list
+    code, out, _ = told(capsys, "prune", "--name", "*", "--yes", "--json")
+    assert code == 0 and json.loads(out)["deleted"] == ["other"]
+    assert (good / "config.json").exists()
+
+
+def test_pruning_a_link_leaves_what_it_leads_to_and_frees_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    make("good", done(900))
+    target = make("far", done(1), place="elsewhere")
+    Path("runs/link").symlink_to(target.resolve())
+    code, out, _ = told(capsys, "prune", "link", "--yes", "--json")
+    told_of = json.loads(out)
+    assert (code, told_of["deleted"], told_of["freed_bytes"]) == (0, ["link"], 0)
+    assert sorted(os.listdir("runs")) == ["good"]
+    assert sorted(os.listdir(target)) == ["config.json", "result.json"]
+
+
+def test_a_run_named_in_two_ways_is_pruned_once(capsys: pytest.CaptureFixture[str]) -> None:
+    make("good", done(900))
+    make("bad", done(1))
+    code, out, _ = told(capsys, "prune", "bad", "./runs/bad", "--yes", "--json")
+    assert code == 0 and json.loads(out)["deleted"] == ["bad"]
+
+
+def test_records_with_numbers_that_are_none_are_shown_with_gaps(capsys: pytest.CaptureFixture[str]) -> None:
+    path = make("odd", done(5))
+    line = '{"seq": 1, "step": 7, "eval/mean": NaN, "eval/min": "x", "eval/p10": null}'
+    (path / "metrics.jsonl").write_text(line + "\n")
+    code, out, err = told(capsys, "show", "odd")
+    assert (code, err) == (0, "")
+    assert "validations" in out
