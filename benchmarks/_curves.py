@@ -8,33 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from drivetrain import statistics
+
 Floats = NDArray[np.float64]
 RESAMPLES = 2_000
 
 
-def iqm(values: Floats) -> Floats:
-    """Mean of the middle half along the last axis; of 4·k + r values the outermost of the half count in part."""
-    ordered, n = np.sort(values, -1), values.shape[-1]
-    edge = n / 4
-    # value k covers k … k + 1 of the n; its weight is what of that lies in the middle half
-    weight = np.clip(np.minimum(np.arange(1, n + 1), n - edge) - np.maximum(np.arange(n), edge), 0, 1)
-    return (ordered * weight).sum(-1) / weight.sum()
-
-
-def interval(runs: Sequence[Floats], seed: int = 0) -> tuple[Floats, Floats, Floats]:
-    """IQM and 95 % interval of runs [task][R, …], resampled with replacement within each task, all tasks together.
-
-    Returns:
-        Three arrays […].
-    """
-    rng = np.random.default_rng(seed)
-    centre = iqm(np.moveaxis(np.concatenate(list(runs)), 0, -1))
-    drawn = []
-    for _ in range(RESAMPLES):
-        picked = [task[rng.integers(0, len(task), len(task))] for task in runs]
-        drawn.append(iqm(np.moveaxis(np.concatenate(picked), 0, -1)))
-    low, high = np.percentile(np.stack(drawn), [2.5, 97.5], axis=0)
-    return centre, low, high
+def interval(runs: Sequence[Floats], seed: int = 0) -> statistics.Interval:
+    """IQM and 95 % interval of runs [task][R, …], resampled with replacement within each task, all tasks together."""
+    tasks = [np.moveaxis(task, 0, -1) for task in runs]
+    draws = statistics.draw(np.random.default_rng(seed), [task.shape[-1] for task in tasks], RESAMPLES)
+    return statistics.interval(tasks, statistics.iqm, draws)
 
 
 def at(points: Floats, axis: int, grid: Floats) -> Floats:
@@ -67,6 +51,7 @@ def draw(curves: dict[tuple[str, str], dict[str, list[Floats]]], targets: dict[s
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter
 
     figure, panels = plt.subplots(len(curves), 2, figsize=(11, 3.2 * len(curves)), squeeze=False)
     for row, ((algo, env), sides) in zip(panels, curves.items(), strict=True):
@@ -81,6 +66,7 @@ def draw(curves: dict[tuple[str, str], dict[str, list[Floats]]], targets: dict[s
             panel.set_xlabel(("steps", "seconds of training")[axis])
             panel.set_title(f"{algo} on {env}")
         row[1].set_xscale("log")
+        row[0].xaxis.set_major_formatter(EngFormatter(sep=""))
         row[0].set_ylabel("score without exploration")
         row[0].legend()
     figure.tight_layout()
