@@ -216,4 +216,5 @@ def _paths(who: str) -> list[Path]:
 
 
 def _is_pattern(who: str) -> bool:
-    return any(star in who for star in STARS)
+    literal = os.sep in who and (Path(who) / "config.json").is_file()  # a folder's name may hold a bracket
+    return any(star in who for star in STARS) and not literal

@@ -89,11 +89,11 @@ class LiveBoard:
         from rich import box
         from rich.console import Group
         from rich.panel import Panel
+        from rich.text import Text
 
         parts = Group(self._progress(), self._scores(), self._numbers(), self._device())
-        return Panel(
-            parts, title=self._title, title_align="left", box=box.ROUNDED, width=self._width, border_style="dim"
-        )
+        title = Text(self._title)  # brackets in a path are no markup
+        return Panel(parts, title=title, title_align="left", box=box.ROUNDED, width=self._width, border_style="dim")
 
     @property
     def _width(self) -> int:

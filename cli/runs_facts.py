@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -96,13 +97,14 @@ def checkpoint_facts(folder: Path) -> list[dict[str, Any]]:
 
 def next_commands(row: RunRow) -> list[str]:
     """What one may want to type now."""
+    run, config = shlex.quote(row.run), shlex.quote(f"{row.path}/config.json")
     if row.status == "running":
-        return [f"drivetrain runs board {row.run}", f"drivetrain watch {row.run}"]
+        return [f"drivetrain runs board {run}", f"drivetrain watch {run}"]
     if row.algo in SUPERVISED:
-        return [f"drivetrain runs board {row.run}", f"drivetrain pretrain {row.algo} --config {row.path}/config.json"]
+        return [f"drivetrain runs board {run}", f"drivetrain pretrain {row.algo} --config {config}"]
     going_on = row.status in ("interrupted", "failed") and row.algo != "imitate"
-    commands = [f"drivetrain resume {row.run}"] if going_on else []
-    return [*commands, *(f"drivetrain {verb} {row.run}" for verb in ("watch", "evaluate", "compare"))]
+    commands = [f"drivetrain resume {run}"] if going_on else []
+    return [*commands, *(f"drivetrain {verb} {run}" for verb in ("watch", "evaluate", "compare"))]
 
 
 def spark(values: Sequence[float], width: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -344,7 +345,7 @@ class Session:
 
     def _next_commands(self, status: str) -> str:
         """What one wants to type now, in one line."""
-        name, imports = run_name(self.run.path), self.plan.imports
+        name, imports = shlex.quote(run_name(self.run.path)), self.plan.imports
         if status not in ("done", "reached"):
             return f"go on: drivetrain resume {name}{imports}"
         commands = (f"watch {name}", f"evaluate {name}{self.plan.judge}", f"compare {name}")

@@ -18,6 +18,7 @@ from drivetrain.rundir import NAME, RUNS, TAKEN, expanded
 from drivetrain.stopping import StopRequest
 from drivetrain.sweep_space import TUNED, as_choice, as_flags, build_space, dashed, moved_inside
 from drivetrain.sweep_study import Study, StudyRecord, optuna_or_hint, read_record, write_record
+from drivetrain.wandb_options import tracking
 
 __all__ = ["SweepOptions", "main", "sweep_spec"]
 
@@ -108,6 +109,7 @@ def main(argv: list[str]) -> Result:
     optuna_or_hint()
     path = _study_path(parsed.options.name)
     record = _record(algo, env, parsed)
+    tracking(parsed.options)  # what wandb would refuse is refused before a folder is made
     _settle_folder(path, record)
     typed = {name: getattr(parsed.options, name) for name in HERE if parsed.source[name] in ("flag", "file")}
     return _run(path, parsed.options.workers, typed, last=True)

@@ -38,7 +38,7 @@ BAD_INPUT, DIVERGED, INTERRUPTED = 2, 4, 75
 
 
 def launch(
-    arguments: Sequence[str], log: Path, program: Sequence[str] = (sys.executable, "-m", "drivetrain")
+    arguments: Sequence[str], log: Path, program: Sequence[str] = (sys.executable, "-P", "-m", "drivetrain")
 ) -> subprocess.Popen[bytes]:
     """Start `drivetrain ARGUMENTS`; on Linux it is told to stop when this process dies, however it dies."""
     with open(log, "ab") as file:

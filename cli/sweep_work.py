@@ -168,7 +168,7 @@ class Crew:
 
     def _hire(self, k: int) -> tuple[subprocess.Popen[bytes], Path]:
         log = self._study / "logs" / f"worker-{k}.log"
-        command = [sys.executable, "-m", "drivetrain", *import_words(), "sweep", "worker", str(self._study)]
+        command = [sys.executable, "-P", "-m", "drivetrain", *import_words(), "sweep", "worker", str(self._study)]
         with open(log, "ab") as file:
             # a session of its own: Ctrl-C reaches this process alone, which then stops them in order
             process = subprocess.Popen(

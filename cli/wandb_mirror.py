@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import signal
 import sys
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Job:
         """The command that sends what is missing."""
         from drivetrain.rundir import run_name
 
-        return f"drivetrain runs sync {run_name(self.run)}"
+        return f"drivetrain runs sync {shlex.quote(run_name(self.run))}"
 
     def say(self, text: str) -> None:
         """A line for the user."""

@@ -99,6 +99,13 @@ def test_in_a_terminal_a_board_shows_every_figure(monkeypatch: pytest.MonkeyPatc
     assert "KL" not in said  # what a learner does not report takes no room
 
 
+def test_brackets_in_the_path_of_a_run_stand_in_the_title_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    board = make_progress("ppo on racing, run [red]/[/x]")
+    board.close()
+    assert "run [red]/[/x]" in screen.getvalue()
+
+
 def test_in_a_narrow_terminal_no_number_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", "60")
@@ -181,7 +188,7 @@ def test_the_mirror_writes_tensorboard_files_and_draws_the_curve(tmp_path: Path)
 
 
 def test_a_mirror_that_fails_is_a_warning(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text("no json\n")
+    (tmp_path / "tensorboard").write_text("no folder")
     assert "incomplete" in str(LocalMirror(tmp_path).close())
 
 

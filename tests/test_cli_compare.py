@@ -152,6 +152,11 @@ def test_labels_patterns_and_names_are_groups() -> None:
     assert {run.label for run in find_named(["fast-0", "slow-*"])} == {None}
 
 
+def test_brackets_may_belong_to_the_path_of_a_run() -> None:
+    make_run("a", [1.0]).rename("b[1]")
+    assert [(run.path.name, run.is_literal) for run in find_named(["./b[1]"])] == [("b[1]", True)]
+
+
 def test_an_equals_sign_may_belong_to_the_name_of_a_run() -> None:
     make_run("lr=0.1", [1.0])
     assert [(run.path.name, run.label) for run in find_named(["lr=0.1"])] == [("lr=0.1", None)]

@@ -658,3 +658,9 @@ def test_records_with_numbers_that_are_none_are_shown_with_gaps(capsys: pytest.C
     code, out, err = told(capsys, "show", "odd")
     assert (code, err) == (0, "")
     assert "validations" in out
+
+
+def test_next_commands_can_be_pasted_whatever_the_path_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    make("r", done(5), place="a b")
+    _, out, _ = told(capsys, "show", "a b/r", "--json")
+    assert "drivetrain watch 'a b/r'" in json.loads(out)["next"]

@@ -23,6 +23,8 @@ BEGIN = ["sweep", "ppo", "CartPole-v1", "--name", "s", "--steps", "20000", "--ev
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no key of wandb's there
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
     return tmp_path
 
 
@@ -147,6 +149,8 @@ def test_defaults_outside_of_the_space_are_moved_in_and_said_to_be(idle: Path) -
         (["sweep", "ppo", "CartPole-v1", "--name", "s", "--tune", "gama"], "did you mean gamma?"),
         (["sweep", "ppo", "CartPole-v1", "--name", "s", "--trails", "3"], "did you mean --trials?"),
         (["sweep", "ppo", "CartPole-v1", "--name", "s", "--init-from", "a.zip"], "begins with runs in runs/ only"),
+        (["sweep", "ppo", "CartPole-v1", "--name", "s", "--track", "wandb"], "--track wandb needs a key"),
+        (["sweep", "ppo", "CartPole-v1", "--name", "s", "--project", "a/b"], "--project: wandb refuses this name"),
         (["sweep", "join", "nothing"], "no such study"),
         (["sweep", "report", "nothing"], "no such study"),
         (["sweep", "report"], "STUDY is missing"),
