@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from drivetrain.progress import Snapshot, clock, number
@@ -58,7 +58,8 @@ class LiveBoard:
         self._returns: list[float] = []
         self._console = Console(file=sys.stdout)
         self._live: Live = Live(self._draw(), console=self._console, auto_refresh=False, redirect_stderr=False)
-        self._live.start(refresh=True)
+        self._is_gone = False
+        self._write(lambda: self._live.start(refresh=True))
 
     def show(self, snapshot: Snapshot) -> None:
         self._last = snapshot
@@ -70,20 +71,29 @@ class LiveBoard:
         now = time.monotonic()
         if now - self._shown >= INTERVAL:
             self._shown = now
-            self._live.update(self._draw(), refresh=True)
+            self._write(lambda: self._live.update(self._draw(), refresh=True))
 
     def note(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._write(lambda: self._live.console.print(text, highlight=False, markup=False, soft_wrap=True))
 
     def close(self) -> None:
         if self._live.is_started:
-            self._live.update(self._draw(), refresh=True)
-            self._live.stop()
+            self._write(lambda: self._live.update(self._draw(), refresh=True))
+            self._write(self._live.stop)
 
     def ring(self, text: str) -> None:
         """A line that stays, and the terminal's bell."""
         self.note(text)
-        self._live.console.bell()
+        self._write(self._live.console.bell)
+
+    def _write(self, action: Callable[[], object]) -> None:
+        """Do it while somebody is there to see: a window that was closed must not end hours of training."""
+        if self._is_gone:
+            return
+        try:
+            action()
+        except OSError:
+            self._is_gone = True
 
     def _draw(self) -> RenderableType:
         from rich import box

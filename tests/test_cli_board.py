@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -104,6 +105,23 @@ def test_brackets_in_the_path_of_a_run_stand_in_the_title_as_they_are(monkeypatc
     board = make_progress("ppo on racing, run [red]/[/x]")
     board.close()
     assert "run [red]/[/x]" in screen.getvalue()
+
+
+def test_a_window_that_is_closed_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch)
+    board = make_progress("ppo on racing")
+    asked = []
+
+    def gone(_text: str) -> int:
+        asked.append(1)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(screen, "write", gone)
+    board.note("a note")
+    board.show(SNAPSHOT)
+    board.close()
+    board.ring("the end")
+    assert len(asked) == 1, "it is tried once and left alone"
 
 
 def test_in_a_narrow_terminal_no_number_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
