@@ -49,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     # Torch's threads wait for each other by spinning: long spins bring a busy machine to a halt, none at all makes
     # short operations slow. GNU OpenMP reads this once, when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # a terminal that lacks a letter shows a ?
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     args = list(sys.argv[1:] if argv is None else argv)
     debug, as_json = "--debug" in args, "--json" in args
     args = [arg for arg in args if arg not in ("--debug", "--json")]

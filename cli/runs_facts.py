@@ -24,6 +24,7 @@ __all__ = ["changed_settings", "checkpoint_facts", "next_commands", "run_facts",
 
 NO_SETTINGS = ("version", "algo", "env")  # keys of config.json that are no options
 ELSEWHERE = ("device", "threads", *TrackOptions.model_fields)  # options that change nothing that is learned
+WORDS = ("run", "status")  # what is no number in result.json
 SPARK = 60  # columns of the curve
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVES = ("train/return", "eval/mean", "loss/validation", "loss/train")
@@ -33,10 +34,13 @@ def run_facts(path: Path) -> dict[str, Any]:
     """All there is to say about a run folder."""
     row = describe_run(run_name(path), path)
     config, records = _read(path / "config.json"), read_metrics(path / "metrics.jsonl")
+    outcome = _read(path / "result.json")
+    result = {name: value for name, value in outcome.items() if name in WORDS or _is_number(value)}
+    seconds = records[-1].get("seconds") if records else result.get("seconds")
     settings = {name: value for name, value in config.items() if name not in NO_SETTINGS}
     return asdict(row) | {
         "trained_by": holder(path),
-        "result": _read(path / "result.json"),
+        "result": result,
         "version": config.get("version"),
         "config": settings,
         "changed": changed_settings(row, settings),
@@ -44,7 +48,7 @@ def run_facts(path: Path) -> dict[str, Any]:
         "checkpoints": checkpoint_facts(path / "checkpoints"),
         "validations": [_validation(record) for record in records if isinstance(record.get("eval/mean"), (int, float))],
         "records": len(records),
-        "seconds": records[-1].get("seconds") if records else _read(path / "result.json").get("seconds"),
+        "seconds": seconds if _is_number(seconds) else None,
         "curve": _curve(records),
         "videos": [name for name, _ in films(path)],
         "pictures": pictures(path),

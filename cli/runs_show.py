@@ -123,13 +123,14 @@ def _code(out: Console, facts: Mapping[str, Any], everything: bool) -> None:
     code = facts["code"]
     if not code:
         return
+    known = code["versions"] if isinstance(code.get("versions"), dict) else {}
     commit = str(code.get("commit") or "unknown")[:12] + (
         ", with uncommitted changes" if code.get("uncommitted") else ""
     )
-    versions = {name: version for name, version in dict(code.get("versions") or {}).items() if version}
+    versions = {name: version for name, version in known.items() if version}
     shown = versions if everything else {name: versions[name] for name in ("drivetrain", "torch") if name in versions}
     rows = {
-        "command": code.get("command"),
+        "command": str(code.get("command") or "unknown"),
         "commit": commit,
         "device": f"{code.get('device')}, {code.get('threads')} threads",
         "versions": ", ".join(f"{name} {version}" for name, version in shown.items()),

@@ -122,7 +122,11 @@ def final_seq(run: Path) -> tuple[int, str]:
     except UserError:
         return covered, ""
     status, last = str(result.get("status", "")), read_metrics(run / "metrics.jsonl")[-1:]
-    if not last or result.get("steps", -1) < last[0]["step"]:
+    if not last or not all(
+        _is_number(value) for value in (result.get("steps"), last[0].get("step"), last[0].get("seq"))
+    ):
+        return covered, ""
+    if result["steps"] < last[0]["step"]:
         return covered, ""
     return (int(last[0]["seq"]) if status in FINAL else covered), status
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from drivetrain.rundir import known_runs
 from drivetrain.runs_facts import spark
 from drivetrain.runs_list import SPEC
 from drivetrain.runs_rows import RunRow, bytes_of, describe_run
+from drivetrain.wandb_rows import final_seq
 
 DAY = 86_400
 
@@ -664,3 +667,21 @@ def test_next_commands_can_be_pasted_whatever_the_path_is_called(capsys: pytest.
     make("r", done(5), place="a b")
     _, out, _ = told(capsys, "show", "a b/r", "--json")
     assert "drivetrain watch 'a b/r'" in json.loads(out)["next"]
+
+
+def test_a_terminal_without_our_letters_gets_others(here: Path) -> None:
+    make("r", env="Ümwelt")
+    command = [sys.executable, "-m", "drivetrain", "runs"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, cwd=here)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?mwelt" in done.stdout
+
+
+def test_damaged_words_in_result_and_code_leave_gaps(capsys: pytest.CaptureFixture[str]) -> None:
+    path = make("odd", {"status": "done", "steps": None, "frames": "zz", "eval_seconds": "a", "seconds": 2})
+    (path / "code.json").write_text('{"versions": [1], "commit": 5, "command": 7}')
+    (path / "metrics.jsonl").write_text('{"seq": 1, "step": 7, "seconds": "x"}\n')
+    code, out, err = told(capsys, "show", "odd")
+    assert (code, err) == (0, "")
+    assert "code" in out
+    assert final_seq(path) == (0, "")
