@@ -201,8 +201,9 @@ class Study:
             # only a dead process leaves a trial without a name: naming it takes the same turn as beginning it
             if worker is None or not _lives(self.path / "workers" / str(worker)):
                 self._close(trial, Outcome("failed", reason="its worker was killed", retry=True))
-                if worker is not None:
-                    shutil.rmtree(self.path / "workers" / Path(str(worker)).name, ignore_errors=True)
+                name = Path(str(worker)).name
+                if worker is not None and name not in ("", ".."):  # the journal may come from anywhere
+                    shutil.rmtree(self.path / "workers" / name, ignore_errors=True)
 
     def _close(self, trial: FrozenTrial, outcome: Outcome) -> None:
         """End a running trial; the next try is queued first, so that a kill in between loses nothing."""

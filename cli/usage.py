@@ -50,7 +50,10 @@ class DeviceUse:
     def _gpu(self) -> str:
         import torch
 
-        free, total = torch.cuda.mem_get_info()
+        try:
+            free, total = torch.cuda.mem_get_info()
+        except RuntimeError:  # whatever is wrong there, it is for the training to find out
+            return "GPU"
         words = f"{(total - free) / GIB:.1f} of {total / GIB:.1f} GiB"
         if self._gpu_load_known:
             try:

@@ -74,6 +74,8 @@ def models(run: Path) -> list[Model]:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             seq, score = int(manifest["info"]["seq"]), manifest.get("score")
+            if path.with_name("model.safetensors").is_symlink():
+                continue
             found.append(Model(path.parent, int(manifest["step"]), seq, score if _is_number(score) else None))
         except (OSError, ValueError, KeyError, TypeError):  # removed this moment, or damaged
             continue
@@ -97,18 +99,21 @@ def newest_model(found: Iterable[Model]) -> Model | None:
 
 
 def films(run: Path) -> list[tuple[str, int]]:
-    """Name in the run folder and step of each film; one that is being made has another name until it is whole."""
+    """Name in the run folder and step of each film; one that is being made has another name until it is whole.
+
+    Links are left out, here and below: whoever made the folder may have had them point at any file.
+    """
     found = []
     for path in sorted((run / "videos").glob("step_*.mp4")):
         digits = path.stem.removeprefix("step_")
-        if digits.isdigit():
+        if digits.isdigit() and not path.is_symlink():
             found.append((f"videos/{path.name}", int(digits)))
     return found
 
 
 def pictures(run: Path) -> list[str]:
     """Names of the curves and other pictures that lie in the run folder itself."""
-    return [path.name for path in sorted(run.glob("*.png"))]
+    return [path.name for path in sorted(run.glob("*.png")) if not path.is_symlink()]
 
 
 def final_seq(run: Path) -> tuple[int, str]:

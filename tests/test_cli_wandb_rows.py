@@ -103,6 +103,19 @@ def test_films_and_pictures_are_whole_ones_alone(tmp_path: Path) -> None:
     assert file_key(tmp_path, "curve.png") == "curve.png:3"
 
 
+def test_links_in_a_run_folder_are_not_followed(tmp_path: Path) -> None:
+    secret, run = tmp_path / "secret", tmp_path / "run"
+    secret.write_text("mine")
+    (run / "videos").mkdir(parents=True)
+    (run / "videos" / "step_000000000100.mp4").symlink_to(secret)
+    (run / "curve.png").symlink_to(secret)
+    folder = checkpoint(run, 100, 1)
+    assert len(models(run)) == 1
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    (folder / "model.safetensors").symlink_to(secret)
+    assert (films(run), pictures(run), models(run)) == ([], [], [])
+
+
 def test_the_summary_tells_score_best_score_and_speed(tmp_path: Path) -> None:
     checkpoint(tmp_path, 100, 1, 9.0)
     checkpoint(tmp_path, 200, 2, 7.0)
