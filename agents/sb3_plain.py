@@ -173,7 +173,8 @@ def _stack(
             dense[0] = fold(norm, dense[0])
         return Stack([], dense, activation)
     if not isinstance(encoder, CNN):
-        raise _refusal(f"an encoder with connections around its layers ({type(encoder).__name__})", "mlp or cnn")
+        kind = type(encoder).__name__.lower()
+        raise _refusal(f"an encoder with connections around its layers ({kind})", "mlp or cnn")
     convolutions = [layer for layer in encoder.layers if isinstance(layer, nn.Conv2d)]
     stack = Stack(convolutions, [*_dense(encoder.dense), *body, last], activation)
     _check_convolutions(stack)

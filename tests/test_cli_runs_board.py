@@ -58,7 +58,13 @@ class Served:
     def __init__(self, *argv: str) -> None:
         # a port that is free by then: of the usual one another board may be in possession
         command = [sys.executable, "-m", "drivetrain", "runs", "board", *argv]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what a shell runs behind
+        )
         assert self.process.stdout is not None
         self.greeting = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+/", self.greeting)

@@ -423,7 +423,7 @@ def test_a_trained_run_is_scored_on_the_simulator_and_listed(capsys: pytest.Capt
         (["ppo", "racing", "--channels", "8"], 2, ["--channels is of no use with --encoder mlp"]),
         (["ppo", "racing", "--obs", "pixels", "--picture-size", "70"], 2, ["got 70", "allowed 64, 84, 96"]),
         (["ppo", "racing", "--core", "gru", "--num-envs", "4", "--num-minibatches", "8"], 2, ["made of whole lanes"]),
-        (["dqn", "racing", "--core", "gru"], 2, ["--core does not know this value", "allowed none"]),
+        (["dqn", "racing", "--core", "gru"], 2, ["core=gru needs buffer=none"]),
         (["ppo", "racing", "--core-layers", "2"], 2, ["--core-layers is of no use with --core none"]),
         (["ppo", "racing", "--trust"], 2, ["--trust is of no use without --init-from FILE.zip"]),
         (["ppo", "racing", "--obs", "pixels", "--channels", "8,8,8,8,8"], 2, ["too small for 5 convolutions"]),
