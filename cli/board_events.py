@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from drivetrain.journal import is_number
 
 __all__ = ["EVENTS", "METRICS", "EventFile", "experiment", "forget_after"]
 
@@ -48,7 +49,7 @@ class EventFile:
 
     def scalars(self, step: int, values: Mapping[str, Any], when: float | None = None) -> None:
         """One point of each curve; what is no number is left out. ``when`` = seconds since 1970, None = now."""
-        kept = {name: value for name, value in values.items() if _is_number(value)}
+        kept = {name: value for name, value in values.items() if is_number(value)}
         self._add(step, [self._summary.Value(tag=name, simple_value=value) for name, value in kept.items()], when)
 
     def histograms(self, step: int, values: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> None:
@@ -224,7 +225,3 @@ def _plain(value: Any) -> bool | float | str:
     if isinstance(value, (list, tuple)):
         return ",".join(str(item) for item in value) or "empty"
     return "none" if value is None else str(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

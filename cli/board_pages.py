@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drivetrain.envs.errors import UserError
 from drivetrain.journal import read_metrics
-from drivetrain.rundir import read_json
+from drivetrain.rundir import read_or_empty
 from drivetrain.wandb_options import TrackOptions
 
 __all__ = ["code_page", "outcome", "result_page", "settings_of", "settings_page"]
@@ -52,14 +51,6 @@ def outcome(run: Path) -> dict[str, Any]:
         return {}
     scores = [record["eval/mean"] for record in records if isinstance(record.get("eval/mean"), (int, float))]
     return result | {"best": max(scores, default=result.get("score"))}
-
-
-def read_or_empty(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is none that can be read."""
-    try:
-        return read_json(path)
-    except UserError:
-        return {}
 
 
 def _table(titles: Sequence[str], values: Mapping[str, Any]) -> str:

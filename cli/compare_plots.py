@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from drivetrain.compare_curves import Axis, group_curve
 from drivetrain.compare_numbers import Comparison, GroupNumbers, tasks_scores
 from drivetrain.compare_runs import ComparedRun
-from drivetrain.curve import GRID, INK, MUTED
+from drivetrain.curve import GRID, INK, MUTED, short
 from drivetrain.pretrain_plots import dress
 from drivetrain.statistics import share_above
 
@@ -130,7 +130,7 @@ def _draw_task(axes: Axes, axis: Axis, comparison: Comparison, groups: Sequence[
         axes.set_xscale("log")
     else:
         axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.margins(x=0.02, y=0.08)
 
 
@@ -339,14 +339,6 @@ def _number(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")  # as on the axes
-
-
-def _short(value: float) -> str:
-    """2500000 -> 2.5M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
 
 
 def _write(figure: Figure, file: Path) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivetrain.envs.errors import UserError
-from drivetrain.journal import read_metrics
+from drivetrain.journal import is_number, read_metrics
 from drivetrain.pretrain import SUPERVISED
-from drivetrain.rundir import read_json, run_name
+from drivetrain.rundir import read_json, read_or_empty, run_name
 from drivetrain.runs_rows import ERRORS, RunRow, describe_run
 
 __all__ = ["ComparedRun", "Curve", "Rule", "is_error", "rule_for", "score_run", "task_of"]
@@ -106,14 +106,14 @@ def score_run(path: Path, rule: Rule) -> ComparedRun:
     if found is None:
         raise _no_score(row, rule, bool(records))
     step = found["step"]
-    seconds = float(found["seconds"]) if _is_number(found.get("seconds")) else None
+    seconds = float(found["seconds"]) if is_number(found.get("seconds")) else None
     episodes = None if rule.score == "train" else _episodes(path / "eval.csv", step, _sets(found, rule))
     return replace(run, score=_value(found, rule), step=step, seconds=seconds, episodes=episodes)
 
 
 def _scored_record(records: Sequence[Mapping[str, Any]], rule: Rule) -> Mapping[str, Any] | None:
     """The record whose score counts."""
-    scored = [record for record in records if _is_number(record.get(CURVES[rule.score]))]
+    scored = [record for record in records if is_number(record.get(CURVES[rule.score]))]
     if not scored:
         return None
     if rule.score == "best":
@@ -161,13 +161,10 @@ def _from_result(run: ComparedRun, rule: Rule) -> ComparedRun:
     if rule.score == "train" or rule.at is not None:
         what = "--score train" if rule.score == "train" else "--at"
         raise UserError(f"{what} is of no use: {run.name} is scored at its end alone", fix="leave it out")
-    try:
-        result = read_json(run.path / "result.json")
-    except UserError:
-        result = {}
-    if not _is_number(result.get("score")):
+    result = read_or_empty(run.path / "result.json")
+    if not is_number(result.get("score")):
         raise UserError(f"{run.name} has no score", got=f"a {run.status} run", fix="leave it out, or let it end")
-    seconds = float(result["seconds"]) if _is_number(result.get("seconds")) else None
+    seconds = float(result["seconds"]) if is_number(result.get("seconds")) else None
     steps = result.get("steps")
     return replace(run, score=float(result["score"]), step=steps if isinstance(steps, int) else None, seconds=seconds)
 
@@ -188,7 +185,7 @@ def _curve(records: Sequence[Mapping[str, Any]], name: str) -> Curve | None:
     points = [
         (record["step"], record["seconds"], record[name])
         for record in records
-        if _is_number(record.get(name)) and _is_number(record.get("seconds"))
+        if is_number(record.get(name)) and is_number(record.get("seconds"))
     ]
     if not points:
         return None
@@ -209,7 +206,7 @@ def task_of(config: Mapping[str, Any]) -> str:
 
 
 def _has(path: Path, name: str) -> bool:
-    return any(_is_number(record.get(name)) for record in read_metrics(path / "metrics.jsonl"))
+    return any(is_number(record.get(name)) for record in read_metrics(path / "metrics.jsonl"))
 
 
 def _algo(path: Path) -> str | None:
@@ -230,7 +227,3 @@ def _float(text: str | None) -> float:
         return float(text or "nan")
     except ValueError:
         return math.nan
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

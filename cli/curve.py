@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetrain.journal import read_metrics
+from drivetrain.rundir import read_or_empty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_curve"]
+__all__ = ["draw_curve", "short"]
 
 INK, MUTED, GRID = "#22272e", "#6b7280", "#e5e7eb"
 TRAINING, VALIDATION = "#2563eb", "#d97706"
@@ -60,7 +60,7 @@ def _draw_lines(axes: Axes, records: Sequence[Mapping[str, Any]], training: tupl
 
 
 def _dress(axes: Axes, records: Sequence[Mapping[str, Any]], run: Path) -> None:
-    config = _config(run)
+    config = read_or_empty(run / "config.json")
     words = [str(config[key]) for key in ("algo", "env", "obs", "actions") if key in config]
     axes.set_title(f"{run.name}   ({', '.join(words)})" if words else run.name, loc="left", color=INK, fontsize=11)
     axes.set_xlabel("steps (decisions of one car, all cars together)", color=INK)
@@ -73,7 +73,7 @@ def _dress(axes: Axes, records: Sequence[Mapping[str, Any]], run: Path) -> None:
     if isinstance(last.get("seconds"), (int, float)):
         caption = f"{last['step']:,} steps, {last['seconds']:.0f} s"
         axes.text(1.0, 1.02, caption, transform=axes.transAxes, ha="right", color=MUTED, fontsize=9)
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.set_xlim(left=0)
     axes.margins(x=0.04)
     axes.grid(True, color=GRID, linewidth=0.8)
@@ -91,17 +91,9 @@ def _series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float
     return [float(step) for step, _ in points], [float(value) for _, value in points]
 
 
-def _short(steps: float) -> str:
+def short(steps: float) -> str:
     """2500000 -> 2.5M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(steps) >= size:
             return f"{steps / size:g}{letter}"
     return f"{steps:g}"
-
-
-def _config(run: Path) -> dict[str, Any]:
-    try:
-        values = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from drivetrain.output import dumps
 
-__all__ = ["EvalFile", "MetricsFile", "read_metrics"]
+__all__ = ["EvalFile", "MetricsFile", "is_number", "read_metrics"]
 
 EVAL_HEADER = "step,set,seed,score,frames"
 
@@ -144,6 +145,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a record is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

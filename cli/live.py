@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from drivetrain.progress import Snapshot, clock, number
+from drivetrain.progress import Snapshot, clock, number, spark
 from drivetrain.usage import DeviceUse
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ __all__ = ["LiveBoard", "sparkline"]
 
 INTERVAL = 0.2  # s between pictures
 WIDEST, BAR, NAME = 92, 40, 14
-SPARKS = "▁▂▃▄▅▆▇█"
 LINE = 30  # characters of the curve
 LABELS = {
     "loss/policy": "policy loss",
@@ -182,15 +180,8 @@ class LiveBoard:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """The course of a number in so many characters or fewer, from its lowest to its highest value."""
-    if len(values) < 2:
-        return ""
-    if len(values) > width:
-        edges = [round(k * len(values) / width) for k in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
-    low, high = min(values), max(values)
-    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(SPARKS[round((value - low) * scale)] for value in values)
+    """The course of a number in so many characters or fewer; a single value has none yet."""
+    return spark(values, width) if len(values) > 1 else ""
 
 
 def _told(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from drivetrain.board_events import EventFile
-from drivetrain.board_pages import code_page, outcome, read_or_empty, result_page, settings_of, settings_page
+from drivetrain.board_pages import code_page, outcome, result_page, settings_of, settings_page
+from drivetrain.rundir import read_or_empty
 from drivetrain.wandb_rows import films, histograms, pictures
 
 __all__ = ["main"]

@@ -6,15 +6,17 @@ The clock decides only when something is shown, never what is learned.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["PlainLines", "Progress", "Snapshot", "clock", "make_progress", "number", "say"]
+__all__ = ["PlainLines", "Progress", "Snapshot", "clock", "make_progress", "number", "say", "spark"]
 
 OFTEN, SELDOM = 5.0, 60.0  # s between plain lines, at the beginning and after a while
+BLOCKS = "▁▂▃▄▅▆▇█"
 PATIENCE = 0.1  # share of the time so far that passes before the next line
 
 
@@ -110,6 +112,18 @@ def say(text: str) -> None:
     # a reader that went away (`| head`, a closed terminal) must not end hours of training, or cost a film
     with contextlib.suppress(OSError):
         print(text, flush=True)
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """A line of blocks: the mean of the values in each column, from the lowest to the highest."""
+    if not values:
+        return ""
+    columns = min(width, len(values))
+    cuts = [round(number * len(values) / columns) for number in range(columns + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
 
 
 def number(value: object) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "known_runs",
     "open_run",
     "read_json",
+    "read_or_empty",
     "read_run_config",
     "run_name",
 ]
@@ -208,6 +209,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged", got="no JSON object", fix="restore it from a copy")
     return values
+
+
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, empty where there is none that can be read."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}
 
 
 def check_new_name(name: str | None, typed: bool = True) -> None:

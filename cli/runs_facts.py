@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,32 +9,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drivetrain.envs.errors import UserError
-from drivetrain.journal import read_metrics
+from drivetrain.journal import is_number, read_metrics
 from drivetrain.lock import holder
 from drivetrain.options import Spec
 from drivetrain.pretrain import SUPERVISED
-from drivetrain.rundir import read_json, run_name
+from drivetrain.progress import spark
+from drivetrain.rundir import read_or_empty, run_name
 from drivetrain.runs_rows import RunRow, describe_run, size_of
 from drivetrain.wandb_options import TrackOptions
 from drivetrain.wandb_rows import films, pictures
 
-__all__ = ["changed_settings", "checkpoint_facts", "next_commands", "run_facts", "spark"]
+__all__ = ["changed_settings", "checkpoint_facts", "next_commands", "run_facts"]
 
 NO_SETTINGS = ("version", "algo", "env")  # keys of config.json that are no options
 ELSEWHERE = ("device", "threads", *TrackOptions.model_fields)  # options that change nothing that is learned
 WORDS = ("run", "status")  # what is no number in result.json
 SPARK = 60  # columns of the curve
-BLOCKS = "▁▂▃▄▅▆▇█"
 CURVES = ("train/return", "eval/mean", "loss/validation", "loss/train")
 
 
 def run_facts(path: Path) -> dict[str, Any]:
     """All there is to say about a run folder."""
     row = describe_run(run_name(path), path)
-    config, records = _read(path / "config.json"), read_metrics(path / "metrics.jsonl")
-    outcome = _read(path / "result.json")
-    result = {name: value for name, value in outcome.items() if name in WORDS or _is_number(value)}
+    config, records = read_or_empty(path / "config.json"), read_metrics(path / "metrics.jsonl")
+    outcome = read_or_empty(path / "result.json")
+    result = {name: value for name, value in outcome.items() if name in WORDS or is_number(value)}
     seconds = records[-1].get("seconds") if records else result.get("seconds")
     settings = {name: value for name, value in config.items() if name not in NO_SETTINGS}
     return asdict(row) | {
@@ -44,11 +42,11 @@ def run_facts(path: Path) -> dict[str, Any]:
         "version": config.get("version"),
         "config": settings,
         "changed": changed_settings(row, settings),
-        "code": _read(path / "code.json"),
+        "code": read_or_empty(path / "code.json"),
         "checkpoints": checkpoint_facts(path / "checkpoints"),
         "validations": [_validation(record) for record in records if isinstance(record.get("eval/mean"), (int, float))],
         "records": len(records),
-        "seconds": seconds if _is_number(seconds) else None,
+        "seconds": seconds if is_number(seconds) else None,
         "curve": _curve(records),
         "videos": [name for name, _ in films(path)],
         "pictures": pictures(path),
@@ -111,22 +109,10 @@ def next_commands(row: RunRow) -> list[str]:
     return [*commands, *(f"drivetrain {verb} {run}" for verb in ("watch", "evaluate", "compare"))]
 
 
-def spark(values: Sequence[float], width: int) -> str:
-    """A line of blocks: the mean of the values in each column, from the lowest to the highest."""
-    if not values:
-        return ""
-    columns = min(width, len(values))
-    cuts = [round(number * len(values) / columns) for number in range(columns + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(cuts)]
-    low, high = min(means), max(means)
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
-
-
 def _curve(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The first of the usual curves that the run has: its name and its values."""
     for name in CURVES:
-        values = [float(record[name]) for record in records if _is_number(record.get(name))]
+        values = [float(record[name]) for record in records if is_number(record.get(name))]
         if len(values) > 1:
             steep = name.startswith("loss/") and min(values) > 0  # a loss falls by powers of ten
             line = spark([math.log(value) for value in values] if steep else values, SPARK)
@@ -143,7 +129,7 @@ def _validation(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tracking(path: Path) -> dict[str, Any] | None:
     """The run's id at wandb, and how much is there; None where it was never tracked."""
-    state = _read(path / "wandb" / "mirrored.json")
+    state = read_or_empty(path / "wandb" / "mirrored.json")
     if not state.get("id"):
         return None
     counts = {
@@ -178,14 +164,3 @@ def _spec(row: RunRow) -> Spec[Any] | None:
 
         return classify_spec()
     return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except UserError:
-        return {}

@@ -13,12 +13,11 @@ from drivetrain.envs.errors import UserError, nearest
 from drivetrain.options import Options
 from drivetrain.runs_rows import STATUSES, RunRow, goodness
 
-__all__ = ["COLUMNS", "FilterOptions", "check_filter", "matching", "seconds_of", "sort_rows"]
+__all__ = ["FilterOptions", "check_filter", "matching", "seconds_of", "sort_rows"]
 
 ALGORITHMS = ("ppo", "dqn", "imitate", "function", "sequence", "classify")
 UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 LENGTH = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d|w)")
-COLUMNS = ("age", "name", "status", "score", "last", "steps", "size", "algo", "env", "seed", "group")
 
 
 class FilterOptions(Options):

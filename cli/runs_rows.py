@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drivetrain.envs.errors import UserError
 from drivetrain.lock import holder
-from drivetrain.rundir import known_runs, read_json
+from drivetrain.rundir import known_runs, read_or_empty
 
 __all__ = ["STATUSES", "RunRow", "bytes_of", "describe_run", "goodness", "is_shipped", "listed_runs", "size_of"]
 
@@ -57,8 +56,8 @@ def listed_runs() -> list[RunRow]:
 
 def describe_run(name: str, path: Path) -> RunRow:
     """A run from its folder."""
-    config, result = _read(path / "config.json"), _read(path / "result.json")
-    manifests = [_read(manifest) for manifest in sorted(path.glob("checkpoints/step_*/manifest.json"))]
+    config, result = read_or_empty(path / "config.json"), read_or_empty(path / "result.json")
+    manifests = [read_or_empty(manifest) for manifest in sorted(path.glob("checkpoints/step_*/manifest.json"))]
     steps, score = _last_of(path / "metrics.jsonl")
     status = _status(path, result, steps, bool(manifests))
     if status != "running" and result.get("status") == status:
@@ -171,13 +170,6 @@ def _sizes(path: Path) -> Iterable[int]:
                     yield entry.stat(follow_symlinks=False).st_size
     except OSError:  # gone meanwhile, or not ours to read
         return
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except UserError:
-        return {}
 
 
 def _number(value: object) -> float | None:

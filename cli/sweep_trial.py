@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drivetrain.envs.errors import UserError
-from drivetrain.rundir import read_json
+from drivetrain.rundir import read_or_empty
 from drivetrain.sweep_study import Outcome, Study, Worker
 
 if TYPE_CHECKING:
@@ -74,10 +73,7 @@ class SeedRun:
 
     def result(self) -> dict[str, Any]:
         """result.json, empty before the end."""
-        try:
-            return read_json(self.path / "result.json")
-        except UserError:
-            return {}
+        return read_or_empty(self.path / "result.json")
 
     def stop(self) -> None:
         """Ask it to end as interrupted."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from drivetrain.agents.cores import available_cores
 from drivetrain.envs.errors import UserError
 from drivetrain.main import split_imports
 from drivetrain.options import parse
@@ -123,8 +124,7 @@ def machine_options(record: StudyRecord, typed: Mapping[str, Any], workers: int)
     if "threads" not in typed:
         spec = train_spec(record.algo, record.env)
         if parse(spec, as_flags(record.fixed)).source["threads"] == "default":
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            return {**typed, "threads": max(1, cores // (record.seeds * workers))}
+            return {**typed, "threads": max(1, available_cores() // (record.seeds * workers))}
     return dict(typed)
 
 

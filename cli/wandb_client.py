@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from drivetrain.envs.errors import UserError
-from drivetrain.rundir import read_json, read_run_config
+from drivetrain.rundir import read_or_empty, read_run_config
 from drivetrain.wandb_key import base_url, redacted
 from drivetrain.wandb_options import project_of
 from drivetrain.wandb_rows import STRIDE, Model, histograms, row
@@ -206,10 +205,7 @@ class Client:
 def _open(wandb: Any, to: Destination) -> Any:
     """``wandb.init`` with everything said that it would otherwise guess, ask for or tell."""
     config = read_run_config(to.run)
-    try:
-        code = read_json(to.run / "code.json")
-    except UserError:
-        code = {}
+    code = read_or_empty(to.run / "code.json")
     settings = wandb.Settings(
         init_timeout=to.init_timeout,
         finish_timeout=to.finish_timeout,

@@ -15,7 +15,7 @@ from typing import Any
 
 from drivetrain.envs.errors import UserError
 from drivetrain.journal import read_metrics
-from drivetrain.rundir import read_json
+from drivetrain.rundir import read_json, read_or_empty
 
 __all__ = [
     "STRIDE",
@@ -138,10 +138,7 @@ def final_seq(run: Path) -> tuple[int, str]:
 
 def summary(run: Path, found: Iterable[Model]) -> dict[str, Any]:
     """What stands beside the run's name: how it ended, its score, its best score and its speed."""
-    try:
-        result = read_json(run / "result.json")
-    except UserError:
-        result = {}
+    result = read_or_empty(run / "result.json")
     names = ("status", "score", "steps", "frames", "seconds", "eval_seconds", "steps_per_s")
     values = {name: result[name] for name in names if result.get(name) is not None}
     best = best_model(found)

@@ -16,8 +16,9 @@ import pytest
 import drivetrain
 from drivetrain import doctor, progress, rundir, usage
 from drivetrain.clock import process_seconds
-from drivetrain.live import SPARKS, LiveBoard, sparkline
+from drivetrain.live import LiveBoard, sparkline
 from drivetrain.main import main
+from drivetrain.progress import BLOCKS as SPARKS
 from drivetrain.progress import PlainLines, Snapshot, make_progress
 from drivetrain.rundir import create_run
 from drivetrain.trackers import LocalMirror

@@ -19,8 +19,8 @@ from drivetrain.agents.checkpoint import save_checkpoint
 from drivetrain.lock import RunLock
 from drivetrain.main import main
 from drivetrain.options import parse
+from drivetrain.progress import spark
 from drivetrain.rundir import known_runs
-from drivetrain.runs_facts import spark
 from drivetrain.runs_list import SPEC
 from drivetrain.runs_rows import RunRow, bytes_of, describe_run
 from drivetrain.wandb_rows import final_seq
