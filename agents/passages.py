@@ -15,7 +15,7 @@ from torch import Tensor
 from ..policies.cores import Memory
 from ..policies.qnet import QNet, QPolicy
 from .replay import Steps
-from .rollout import FROM_ENV, BatchedEnv, Step
+from .rollout import FROM_ENV, BatchedEnv, cut_value
 from .targets import explore
 
 
@@ -63,12 +63,15 @@ def play_through(
     """
     obs, memory = start
     rows: dict[str, Tensor] = {}
-    kept, step, later = memory.kept, None, None
+    kept, step, later = memory.kept, None, obs.new_empty(0)
+
+    def judge(obs: Tensor, memory: Memory) -> Tensor:
+        return policy.q_with(policy.obs_norm(obs), memory, generator)[0].amax(1)
+
     for t in range(num_steps + 1):
         q, remembered = policy.q_with(policy.obs_norm(obs), memory, generator)
         if step is not None:
-            best = q.amax(1)
-            rows["next_value"][t - 1] = best if later is None else torch.where(step.truncated, later, best)
+            rows["next_value"][t - 1] = torch.where(step.truncated, later, q.amax(1))
         if t == num_steps:
             break
         action = explore(q, epsilon, generator)
@@ -81,25 +84,11 @@ def play_through(
             if t == 0:
                 rows[name] = column.new_empty(num_steps, *column.shape)
             rows[name][t] = column
-        later = _cut_value(policy, step, remembered, generator)
+        later = cut_value(judge, step, remembered)
         # an environment that takes a step to reset itself begins anew behind that step
         begins = step.terminated | step.truncated if step.valid is None else ~step.valid
         obs, memory = step.obs, Memory(remembered, begins.clone())
     return Passage(**rows, kept=kept), (obs.clone(), memory)
-
-
-def _cut_value(policy: QPolicy, step: Step, remembered: Tensor, generator: torch.Generator) -> Tensor | None:
-    """[B] values of what a step led to, where lanes were cut off; elsewhere anything. None: nothing was, as far as one
-    can tell without waiting for a device."""
-    if step.truncated.device.type != "cpu":
-        goes_on = Memory(remembered, torch.zeros_like(step.truncated))
-        return policy.q_with(policy.obs_norm(step.next_obs), goes_on, generator)[0].amax(1)
-    lanes = step.truncated.nonzero()[:, 0]
-    if not len(lanes):
-        return None
-    goes_on = Memory(remembered[lanes], torch.zeros(len(lanes), dtype=torch.bool))
-    found = policy.q_with(policy.obs_norm(step.next_obs[lanes]), goes_on, generator)[0].amax(1)
-    return found.new_zeros(len(step.truncated)).index_put_((lanes,), found)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -154,6 +155,10 @@ def collect(
     """Plays num_steps steps from obs [B, …] with sampled actions. Returns the rollout and the next obs."""
     pictures = None if env.channels is None else FrameRecorder(obs, num_steps, env.channels)
     kept: dict[str, Tensor] = {} if pictures else {"obs": obs.new_empty(num_steps, *obs.shape)}
+
+    def judge(obs: Tensor, memory: Memory) -> Tensor:
+        return policy.value_with(policy.obs_norm(obs), memory)
+
     for t in range(num_steps):
         if pictures:
             pictures.add(obs)
@@ -169,7 +174,7 @@ def collect(
         if policy.remembers:
             row["first"] = memory.first
         if policy.remembers or pictures:  # memory and pictures are too large to be kept until all is judged at once
-            row["cut_value"] = _cut_value(policy, step, remembered)
+            row["cut_value"] = cut_value(judge, step, remembered)
         else:
             row["cut_obs"] = step.next_obs
         # an environment that takes a step to reset itself begins anew behind that step
@@ -188,18 +193,22 @@ def collect(
     return Rollout(**({"value": None, "cut_obs": None, "memory": memory} | kept | seen)), obs.clone()
 
 
-def _cut_value(policy: Policy, step: Step, remembered: Tensor) -> Tensor:
-    """[B] standardised values of what a step led to, where lanes were cut off; elsewhere anything.
+def cut_value(judge: Callable[[Tensor, Memory], Tensor], step: Step, remembered: Tensor) -> Tensor:
+    """[B] values of what a step led to, where lanes were cut off; elsewhere anything.
 
     On the CPU only those lanes are looked at; elsewhere that would mean to wait for the device, so all of them are.
+
+    Args:
+        judge: values [N] of observations [N, …] by lanes with such a memory.
+        step: what was done.
+        remembered: [B, M] behind the observation that it was done on.
     """
     if step.truncated.device.type != "cpu":
-        goes_on = torch.zeros_like(step.truncated)
-        return policy.value_with(policy.obs_norm(step.next_obs), Memory(remembered, goes_on))
+        return judge(step.next_obs, Memory(remembered, torch.zeros_like(step.truncated)))
     value, lanes = torch.zeros(len(step.truncated)), step.truncated.nonzero()[:, 0]
     if len(lanes):
         memory = Memory(remembered[lanes], torch.zeros(len(lanes), dtype=torch.bool))
-        value[lanes] = policy.value_with(policy.obs_norm(step.next_obs[lanes]), memory)
+        value[lanes] = judge(step.next_obs[lanes], memory)
     return value
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from drivetrain.output import dumps
 
-__all__ = ["EvalFile", "MetricsFile", "is_number", "read_metrics"]
+__all__ = ["EvalFile", "MetricsFile", "Tail", "is_number", "read_metrics"]
 
 EVAL_HEADER = "step,set,seed,score,frames"
 
@@ -145,6 +145,35 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+class Tail:
+    """The records that were appended to a metrics.jsonl since the last look."""
+
+    def __init__(self, path: Path, after_seq: int) -> None:
+        self._path, self._after, self._position = path, after_seq, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """Whole new lines only; a line being written comes with the next look."""
+        if not self._path.exists():
+            return []
+        with open(self._path, "rb") as file:
+            file.seek(self._position)
+            block = file.read()
+        whole = block[: block.rfind(b"\n") + 1]
+        self._position += len(whole)
+        records = [_record(line) for line in whole.splitlines()]
+        return [record for record in records if record is not None and record["seq"] > self._after]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None for one that is damaged: the lines after it must be seen nevertheless."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(record, dict) and all(type(record.get(name)) is int for name in ("seq", "step"))
+    return record if whole and isinstance(record.get("seconds", 0.0), (int, float)) else None
 
 
 def is_number(value: object) -> bool:

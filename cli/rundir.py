@@ -39,6 +39,7 @@ __all__ = [
     "read_or_empty",
     "read_run_config",
     "run_name",
+    "write_json",
 ]
 
 RUNS = Path("runs")
@@ -66,14 +67,7 @@ class RunDir:
 
     def write_json(self, name: str, values: Mapping[str, object]) -> None:
         """Write a small JSON file in one piece: a reader sees the old or the new one."""
-        text = dumps(values, indent=2) + "\n"
-        temporary = self.path / f".{name}.{os.getpid()}"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.path / name)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_json(self.path / name, values)
 
     def close(self) -> None:
         """Let go of the lock."""
@@ -190,6 +184,21 @@ def read_run_config(path: Path) -> dict[str, Any]:
         UserError: missing or damaged (code 2).
     """
     return read_json(path / "config.json")
+
+
+def write_json(path: Path, values: Mapping[str, object]) -> None:
+    """Write a small JSON file in one piece: a reader sees the old or the new one.
+
+    Raises:
+        OSError: no room, or no right to write; the old one is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(dumps(values, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

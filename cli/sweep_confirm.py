@@ -5,14 +5,12 @@ The best of many noisy trials is partly the luckiest; only fresh seeds tell by h
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drivetrain.output import dumps
-from drivetrain.rundir import read_json
+from drivetrain.rundir import read_json, write_json
 from drivetrain.sweep_report import best_of, default_of
 from drivetrain.sweep_study import Study
 from drivetrain.sweep_trial import POLL, Launch, SeedRun, end_all, launch, measure
@@ -60,7 +58,7 @@ def confirm(
                     continue
                 del running[seed, side]
                 known[str(seed)][side] = _entry(study, run)
-                _write(study.path / "confirm.json", known)
+                write_json(study.path / "confirm.json", known)
             time.sleep(POLL)
     finally:
         end_all(list(running.values()))
@@ -79,9 +77,3 @@ def _free(study: Study, end: str) -> Path:
         again += 1
         path = study.run_path(f"{end}-{again}")
     return path
-
-
-def _write(file: Path, values: Mapping[str, Any]) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drivetrain.rundir import read_json
+from drivetrain.statistics import difference as bootstrapped
+from drivetrain.statistics import draw
 from drivetrain.sweep_space import dashed
 from drivetrain.sweep_study import Study
 from drivetrain.sweep_work import options_text
@@ -126,13 +129,11 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, f
     if min(len(side) for side in sides) < FEWEST_SEEDS or not len(finite):
         return -math.inf, math.inf
     large = 10 * np.abs(finite).max()
+    known = [np.nan_to_num(side, posinf=large, neginf=-large) for side in sides]
     generator = np.random.default_rng(0)
-    drawn = []
-    for side in sides:
-        known = np.nan_to_num(side, posinf=large, neginf=-large)
-        drawn.append(np.median(generator.choice(known, (RESAMPLES, len(known))), axis=1))
-    low, high = np.quantile(drawn[0] - drawn[1], (0.025, 0.975))
-    return float(low), float(high)
+    drawn = [draw(generator, [len(side)], RESAMPLES) for side in known]
+    found = bootstrapped([known[0]], [known[1]], partial(np.median, axis=-1), (drawn[0], drawn[1]))
+    return float(found.low), float(found.high)
 
 
 def command(study: Study, best: FrozenTrial) -> str:

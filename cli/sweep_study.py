@@ -27,8 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivetrain.envs.errors import UserError
 from drivetrain.lock import RunLock, holder
-from drivetrain.output import dumps
-from drivetrain.rundir import read_json
+from drivetrain.rundir import read_json, write_json
 from drivetrain.sweep_space import Dimension, used_value
 
 if TYPE_CHECKING:
@@ -284,9 +283,7 @@ def read_record(path: Path) -> StudyRecord:
 
 def write_record(path: Path, record: StudyRecord) -> None:
     """Write study.json in one piece."""
-    temporary = path / f".study.json.{os.getpid()}"
-    temporary.write_text(dumps(record.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path / "study.json")
+    write_json(path / "study.json", record.model_dump(mode="json"))
 
 
 def optuna_or_hint() -> Any:

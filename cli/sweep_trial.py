@@ -83,11 +83,7 @@ class SeedRun:
 
     def error_line(self) -> str:
         """What it complained about."""
-        with contextlib.suppress(OSError):
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            found = [line for line in lines if line.startswith("error: ")]
-            return found[-1].removeprefix("error: ") if found else ""
-        return ""
+        return last_error(self.log)
 
     def _take(self, line: bytes) -> None:
         with contextlib.suppress(ValueError):
@@ -226,6 +222,15 @@ def end_all(runs: Sequence[SeedRun]) -> None:
             if run.code is None and time.monotonic() > until:
                 run.process.kill()
         time.sleep(0.05)
+
+
+def last_error(log: Path) -> str:
+    """What a process complained about in its log, nothing if it did not."""
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = [line for line in lines if line.startswith("error: ")]
+        return found[-1].removeprefix("error: ") if found else ""
+    return ""
 
 
 def _stop_with_parent() -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from drivetrain.options import parse
 from drivetrain.stopping import StopRequest
 from drivetrain.sweep_space import as_flags
 from drivetrain.sweep_study import Outcome, Study, StudyRecord, Worker
-from drivetrain.sweep_trial import Launch, launch, run_trial
+from drivetrain.sweep_trial import Launch, last_error, launch, run_trial
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -149,7 +149,7 @@ class Crew:
                 working = True
             elif code > 0 and code != 75:
                 self._failures += 1
-                said = _last_error(log)
+                said = last_error(log) or "no message"
                 if code == 2 or self._failures >= GIVEN_UP:
                     raise UserError("a worker failed", got=said, fix=f"see {log}", code=code)
                 self._members[k] = self._hire(k)
@@ -179,9 +179,3 @@ class Crew:
                 start_new_session=True,
             )
         return process, log
-
-
-def _last_error(log: Path) -> str:
-    lines: Sequence[str] = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    found = [line for line in lines if line.startswith("error: ")]
-    return found[-1].removeprefix("error: ") if found else "no message"

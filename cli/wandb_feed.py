@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from drivetrain.mirror import Tail
+from drivetrain.journal import Tail
 from drivetrain.wandb_client import Client, WandbFailure
 from drivetrain.wandb_rows import FINAL, Model, best_model, covered_seq, films, models, newest_model, pictures, summary
 from drivetrain.wandb_state import State, Tally, file_key, save_state

@@ -19,6 +19,7 @@ from typing import Any
 
 from drivetrain.envs.errors import UserError
 from drivetrain.lock import RunLock
+from drivetrain.rundir import write_json
 
 __all__ = ["FOLDER", "State", "Tally", "file_key", "load_state", "save_state", "take_turn"]
 
@@ -93,14 +94,7 @@ def save_state(run: Path, state: State) -> None:
     Raises:
         OSError: no room, or no right to write.
     """
-    folder = run / FOLDER
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    try:
-        temporary.write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / FILE)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_json(run / FOLDER / FILE, asdict(state))
 
 
 def file_key(run: Path, name: str) -> str:

@@ -16,7 +16,8 @@ from drivetrain.board_events import METRICS, experiment, forget_after
 from drivetrain.board_films import MOST_PICTURES, WIDTH, gif_of
 from drivetrain.board_pages import outcome
 from drivetrain.film import Film
-from drivetrain.mirror import Films, Mirror, Tail
+from drivetrain.journal import Tail
+from drivetrain.mirror import Films, Mirror
 from drivetrain.trackers import LocalMirror
 
 CONFIG = {"version": "0", "algo": "ppo", "env": "racing", "obs": "state", "seed": 3, "gamma": 0.99, "hidden": [64, 64]}
