@@ -204,7 +204,7 @@ def _draw_chances(axes: Axes, comparison: Comparison, width: float) -> None:
         axes.annotate(f"{chance:.2f}, p = {pair.p:.2g}", (chance, row), (0, 6), textcoords="offset points", ha=side,
                       va="bottom", color=INK, bbox=CLEAR)  # fmt: skip
     words = "probability that a run of the best group scores better"
-    dress(axes, "", _wrapped(words, int(width * 5)), "")
+    dress(axes, "", _wrapped(words, int(width * 4.5)), "")
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     axes.axvline(0.5, color=MUTED, linewidth=1.0, linestyle="--", zorder=1)

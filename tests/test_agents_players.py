@@ -25,13 +25,18 @@ SIZES = {"core_size": 8, "core_layers": 2, "core_heads": 2, "core_context": 4, "
 CORES = ("gru", "transformer")
 
 
-def agent_of(env: str, core: str, **settings: object) -> PPO:
-    few = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2}
-    agent = PPO(env, core=core, **(SIZES | few | settings))  # type: ignore[arg-type]
+def shake(agent: Agent) -> None:
+    """Moves every weight: what begins at rest would hide mistakes."""
     with torch.no_grad():
         generator = torch.Generator().manual_seed(1)
         for parameter in agent.policy.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+
+
+def agent_of(env: str, core: str, **settings: object) -> PPO:
+    few = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2}
+    agent = PPO(env, core=core, **(SIZES | few | settings))  # type: ignore[arg-type]
+    shake(agent)
     return agent
 
 
@@ -135,10 +140,7 @@ def test_a_policy_with_memory_is_saved_and_loaded(tmp_path: Path) -> None:
 def q_agent(env: str, core: str, **settings: object) -> DQN:
     few = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "buffer": "none", "quantiles": 0, "munchausen": False}
     agent = DQN(env, core=core, **(SIZES | few | settings))  # type: ignore[arg-type]
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(1)
-        for parameter in agent.policy.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    shake(agent)
     return agent
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wandb_runs import KEY, end, history, make_run, mirror, publish, read_back, until_said, write
+from wandb_runs import end, history, logged_in, make_run, mirror, publish, read_back, stranger, until_said, write
 from wandb_server import WandbServer, wait_until
 
 from drivetrain.trackers import Trackers, WandbMirror
@@ -25,20 +25,12 @@ CANARIES = {name: f"canary-{name}".ljust(60, "x") for name in ("env", "netrc", "
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without any trace of wandb, in a folder of their own."""
-    for name in list(os.environ):
-        if name.startswith("WANDB_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    stranger(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server, and a user who is logged in there."""
-    with WandbServer() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with logged_in(monkeypatch) as server:
         yield server
 
 

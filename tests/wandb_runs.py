@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from wandb_server import WandbServer
 
 from drivetrain.agents.checkpoint import save_checkpoint
 from drivetrain.rundir import create_run
@@ -17,6 +22,24 @@ from drivetrain.trackers import WandbMirror
 
 KEY = "0123456789" * 4  # of no account
 ACTIONS = [{"name": "steer", "low": -1.0, "high": 1.0, "counts": [1, 2]}]
+
+
+def stranger(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """A user without any trace of wandb, in a folder of their own."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            patch.delenv(name)
+    patch.setenv("HOME", str(home))
+    patch.chdir(home)
+
+
+@contextlib.contextmanager
+def logged_in(patch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server, and a user who has a key for it."""
+    with WandbServer() as server:
+        patch.setenv("WANDB_BASE_URL", server.url)
+        patch.setenv("WANDB_API_KEY", KEY)
+        yield server
 
 
 def make_run(name: str = "r", **options: Any) -> Path:
