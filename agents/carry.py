@@ -1,4 +1,4 @@
-"""What a learner takes over from a trained run: everything that acts, and of what judges as much as fits."""
+"""What a learner takes over from a trained run: all that acts and of what judges as much as fits, or its encoder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ JUDGES = ("critic.", "value_head.", "return_norm.")
 """parts of a policy that only the value depends on"""
 AS_Q = {"actor.": "net.encoder.", "core.": "net.core.", "head.logits.": "net.advantage.last."}
 """where the parts of a policy that chooses are in a network of action values: its logits order the actions alike"""
+ENCODERS, CRITIC = ("actor.", "net.encoder."), "critic."
+"""encoders of what acts in policies that choose and in networks of action values, and of what judges alone"""
 LOGIT_VALUE = 0.05
 """value that a nat of a logit begins as: small, so that what is learned first is not to unlearn large differences"""
 
@@ -45,6 +47,33 @@ def carry_over(policy: AnyPolicy, weights: Mapping[str, Tensor], who: str) -> tu
     fits = fits and not extra  # a value head that read another network's features
     policy.load_state_dict(here | found | ({k: v for k, v in judges.items() if v is not None} if fits else {}))
     return () if fits else (f"note: the value is learned anew, because {who} has another network for it",)
+
+
+def carry_encoder(policy: AnyPolicy, weights: Mapping[str, Tensor], who: str) -> None:
+    """Puts the encoder and the normaliser of a run into a policy; heads and core stay as they are.
+
+    A critic with an encoder of its own begins with the same one.
+
+    Args:
+        policy: changed in place, or left alone if anything is wrong.
+        weights: of the run, by name.
+        who: the run, for messages.
+
+    Raises:
+        UserError: an encoder of another shape.
+    """
+    here = policy.state_dict()
+    offered = {key: tensor for name, tensor in weights.items() if (key := _encoder_key(name, ENCODERS))}
+    ours = {name: key for name in here if (key := _encoder_key(name, (*ENCODERS, CRITIC)))}
+    _check_shapes(offered, {key: here[name] for name, key in ours.items()}, who)
+    policy.load_state_dict(here | {name: offered[key] for name, key in ours.items()})
+
+
+def _encoder_key(name: str, encoders: tuple[str, ...]) -> str:
+    """What a weight of an encoder or of the normaliser is called in every kind of policy; empty for others."""
+    if name.startswith("obs_norm."):
+        return name
+    return next(("encoder." + name.removeprefix(part) for part in encoders if name.startswith(part)), "")
 
 
 def _renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

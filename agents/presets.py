@@ -2,7 +2,7 @@
 
 A file `preset_ALGO_ENV.toml` (`/` in an id is written `-`) holds `reached`, what it was measured to reach; `[options]`,
 what differs from the defaults; and where an environment has several kinds of observation, a table named after one,
-`[pixels]`, with what differs further there.
+`[pixels]`, with what differs further there, and `[domain_randomize]` for pictures in other colours in every episode.
 """
 
 from __future__ import annotations
@@ -21,16 +21,26 @@ __all__ = ["differing", "inherited", "preset", "preset_file", "reached"]
 DRIVING = (RACING, ORIGINAL)
 SEEN = ("env_args", "frame_skip", "frame_stack", "grey", "resize", "atari")
 """settings of a Gymnasium environment that decide what an agent sees and does"""
+OF_ENCODER = ("encoder", "hidden", "channels", "activation", "norm_obs", "layer_norm")
+"""settings of an encoder and of what comes before it"""
 OF_Q = ("dueling", "quantiles", "noisy", "reward_scale")
 """settings of a network of action values, beside those of any"""
 
 
 def preset(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
-    """Options that make an algorithm good on an environment; asked = those given, of which `obs` matters."""
+    """Options that make an algorithm good on an environment.
+
+    Args:
+        algo: which.
+        env: which.
+        asked: options that were given, of which `obs` and `domain_randomize` matter.
+    """
     tables = _read(algo, env)
     found: dict[str, Any] = dict(tables.get("options", {}))
-    more = tables.get(str(asked.get("obs", found.get("obs", "")))) or {}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in (found | dict(more)).items()}
+    found |= tables.get(str(asked.get("obs", found.get("obs", "")))) or {}
+    if asked.get("domain_randomize") is True:
+        found |= tables.get("domain_randomize") or {}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def reached(algo: str, env: str) -> str | None:
@@ -43,17 +53,20 @@ def preset_file(algo: str, env: str) -> Path:
     return Path(__file__).with_name(f"preset_{algo}_{env.replace('/', '-')}.toml")
 
 
-def inherited(algo: str, env: str, record: Mapping[str, Any]) -> dict[str, Any]:
+def inherited(algo: str, env: str, record: Mapping[str, Any], encoder_alone: bool = False) -> dict[str, Any]:
     """Settings that make an algorithm's task and network on env those of a run, out of its config.json.
 
-    A network of action values that begins with a policy of another kind is a plain one.
+    A network of action values that begins with a policy of another kind is a plain one. With encoder_alone the
+    settings of heads and core are not taken.
     """
-    names, plain = list(PolicyConfig.model_fields), {}
+    names, plain = list(OF_ENCODER if encoder_alone else PolicyConfig.model_fields), {}
     if record.get("env") in DRIVING and env in DRIVING:
         names += TASK
     elif record.get("env") == env:
         names += SEEN
-    if algo == "dqn" and record.get("algo") == "dqn":
+    if encoder_alone:
+        pass
+    elif algo == "dqn" and record.get("algo") == "dqn":
         names += OF_Q
     elif algo == "dqn":
         plain = {name: DQNConfig.model_fields[name].default for name in OF_Q if name != "reward_scale"}

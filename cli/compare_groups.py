@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -143,11 +144,16 @@ def _label(key: tuple[str, ...], members: Sequence[ComparedRun], several: bool) 
     if len(settings) <= SHOWN_SETTINGS and len(label) <= LONGEST_LABEL:
         return label
     # too much differs to be written out: what the names of the runs have in common
-    letters = itertools.takewhile(
-        lambda column: len(set(column)) == 1, zip(*(run.name for run in members), strict=False)
-    )
-    stem = "".join(column[0] for column in letters).rstrip("0123456789").rstrip("-_. ")
-    return stem or f"{algo} {members[0].name}"
+    return _stem([run.name for run in members]) or f"{algo} {members[0].name}"
+
+
+def _stem(names: Sequence[str]) -> str:
+    """What names have in common, without the number of a seed that they differ by: ``s-t003-s1`` -> ``s-t003``."""
+    letters = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*names, strict=False))
+    stem = "".join(column[0] for column in letters)
+    if any(name[len(stem) :][:1].isdigit() for name in names):  # not half a number
+        stem = stem.rstrip("0123456789")
+    return re.sub(r"[-_. ]+(s|seed)?[-_. ]*\d*$", "", stem)
 
 
 def _unique(labels: Sequence[str]) -> list[str]:

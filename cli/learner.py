@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from drivetrain.agents import build
-from drivetrain.agents.carry import carry_over
+from drivetrain.agents.carry import carry_encoder, carry_over
 from drivetrain.agents.checkpoint import choose_checkpoint, load_model
 from drivetrain.agents.evaluate import Actor, Scores
 from drivetrain.agents.players import racing_actor
@@ -84,15 +84,22 @@ def _notes(algo: str, flat: dict[str, Any]) -> tuple[str, ...]:
 
 
 def begin_from(
-    learner: AnyLearner, who: str, trust: bool = False, differing: Callable[[Mapping[str, Any]], str] | None = None
+    learner: AnyLearner,
+    who: str,
+    trust: bool = False,
+    differing: Callable[[Mapping[str, Any]], str] | None = None,
+    encoder_alone: bool = False,
 ) -> tuple[str, ...]:
     """Take over the weights of another run, or of a zip of Stable-Baselines3. Returns what the user should know.
+
+    With its encoder alone there is nothing to be held on to: the learner begins as if it were a fresh one.
 
     Args:
         learner: begins from there.
         who: the run, or the zip.
         trust: open a zip as Stable-Baselines3 does.
         differing: from config.json of the run to the options that make the learner's network another one, in words.
+        encoder_alone: of a run, take the encoder and its normaliser.
 
     Raises:
         UserError: no such run (2), no valid checkpoint (3), or a network of another shape (2).
@@ -105,7 +112,11 @@ def begin_from(
         run = find_run(who)
         record = read_run_config(run)
         try:
-            notes = carry_over(learner.policy, load_model(choose_checkpoint(run / "checkpoints").path), who)
+            weights = load_model(choose_checkpoint(run / "checkpoints").path)
+            if encoder_alone:
+                carry_encoder(learner.policy, weights, who)
+                return ()
+            notes = carry_over(learner.policy, weights, who)
         except UserError as error:
             words = differing(record) if differing is not None else ""
             if words:

@@ -23,6 +23,7 @@ from drivetrain.rundir import RUNS, find_run, run_name
 from drivetrain.runs_filter import FilterOptions, check_filter, matching
 from drivetrain.runs_list import print_rows
 from drivetrain.runs_rows import RunRow, bytes_of, describe_run, goodness, is_shipped, listed_runs, size_of
+from drivetrain.wandb_state import FOLDER as WANDB
 
 __all__ = ["main"]
 
@@ -44,8 +45,8 @@ SPEC = Spec(
     PruneOptions,
     "drivetrain runs prune [RUN …]",
     "Delete runs: those named, or those that the options choose. It shows what goes and asks first. Never deleted are "
-    "a run that is being trained, the best run of an environment, algorithm and kind of observation, the best "
-    "checkpoint of a run, and the drivers that came with the package.",
+    "a run that is being trained or sent to wandb, the best run of an environment, algorithm and kind of observation, "
+    "the best checkpoint of a run, and the drivers that came with the package.",
     many="run",
 )
 
@@ -89,9 +90,10 @@ def _named(word: str, everyone: Iterable[RunRow], thinning: bool) -> RunRow:
     row = describe_run(run_name(path), path)
     if is_shipped(path):
         raise UserError("drivers that came with the package are not pruned", got=word, fix="leave it out")
-    who = holder(path)
-    if who is not None:
-        what = f"the run {word} is being trained and is not pruned"
+    doing = _in_use(path)
+    if doing is not None:
+        who = holder(path) or holder(path / WANDB) or "another process"
+        what = f"the run {word} {doing} and is not pruned"
         raise UserError(what, got=who, fix="wait for it or stop it", code=EXIT_LOCKED)
     if not thinning and _place(row) in _best(everyone):
         task = " ".join(str(part) for part in (row.algo, row.env, row.obs) if part)
@@ -101,7 +103,7 @@ def _named(word: str, everyone: Iterable[RunRow], thinning: bool) -> RunRow:
 
 
 def _choose(rows: Sequence[RunRow], everyone: Iterable[RunRow], options: PruneOptions) -> Choice:
-    spared = {row.run: "is being trained" for row in rows if row.status == "running"}
+    spared = {row.run: doing for row in rows if (doing := _in_use(Path(row.path)))}
     if not options.checkpoints:
         best = _best(everyone)
         spared |= {row.run: "is the best of its kind" for row in rows if _place(row) in best}
@@ -111,6 +113,13 @@ def _choose(rows: Sequence[RunRow], everyone: Iterable[RunRow], options: PruneOp
     return Choice(
         [row for row in rows if row.run not in spared], {r.run: spared[r.run] for r in rows if r.run in spared}
     )
+
+
+def _in_use(path: Path) -> str | None:
+    """What is being done with a run, in words; None if it rests."""
+    if holder(path) is not None:
+        return "is being trained"
+    return "is being sent to wandb" if holder(path / WANDB) is not None else None
 
 
 def _place(row: RunRow) -> Path:
@@ -162,8 +171,8 @@ def _delete(choice: Choice, yes: bool) -> Result:
             deleted.append(row.run)
             freed += 0 if is_link else row.size_bytes
         else:
-            choice.spared[row.run] = "is being trained"
-            print(f"{row.run} stays: it is being trained by now")
+            choice.spared[row.run] = _in_use(Path(row.path)) or "is being trained"
+            print(f"{row.run} stays: it {choice.spared[row.run]} by now")
     print(f"deleted {len(deleted)} of {len(names)}, {bytes_of(freed)} are free again")
     return Result({"deleted": deleted, "spared": choice.spared, "freed_bytes": freed})
 
@@ -226,7 +235,7 @@ def _agreed(what: str, names: list[str], yes: bool) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Delete a run folder, or a link to one but not what it leads to; False if somebody trains there by now.
+    """Delete a run folder, or a link to one but not what it leads to; False if somebody is at work there by now.
 
     Raises:
         UserError: it cannot be deleted (6).
@@ -235,6 +244,8 @@ def _remove(path: Path) -> bool:
     try:
         lock = RunLock(path)
         try:
+            if holder(path / WANDB) is not None:
+                return False
             os.rename(path, doomed)
             lock.path = doomed / lock.path.name  # where the lock's file is now
         finally:

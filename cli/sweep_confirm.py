@@ -20,6 +20,7 @@ __all__ = ["confirm"]
 
 FRESH = 10_000  # the first fresh seed lies this far behind the first of the trials
 SIDES = ("default", "best")
+FAILED = {"code": 1}  # as good as none: tried again when the sweep goes on
 
 
 def confirm(
@@ -27,7 +28,7 @@ def confirm(
 ) -> None:
     """Run what is missing of the confirmation, ``size`` runs at a time; ends early when stopped.
 
-    Results are kept in confirm.json: {seed: {"trial": N, "best": {...}, "default": {...}}}.
+    Results are kept in confirm.json: {seed: {"trial": N, "best": {...}, "default": {...}}}. What failed is run again.
     """
     best, default = best_of(study), default_of(study)
     if best is None or best.user_attrs.get("default") or not study.record.confirm:
@@ -41,7 +42,7 @@ def confirm(
         if entry.get("trial") != best.number:
             entry.pop("best", None)
         entry["trial"] = best.number
-        todo += [(study.record.seed + FRESH + k, side) for side in SIDES if side not in entry]
+        todo += [(study.record.seed + FRESH + k, side) for side in SIDES if entry.get(side, FAILED).get("code")]
     running: dict[tuple[int, str], SeedRun] = {}
     try:
         while (todo or running) and not stopped():
@@ -67,7 +68,7 @@ def confirm(
 def _entry(study: Study, run: SeedRun) -> dict[str, Any]:
     value = measure(study.record.objective, run) if run.code == 0 else None
     facts = {key: run.result().get(key) for key in ("status", "steps", "seconds", "score")}
-    return {"run": run.path.name, "value": value, "processor": round(run.processor, 2), **facts}
+    return {"run": run.path.name, "code": run.code, "value": value, "processor": round(run.processor, 2), **facts}
 
 
 def _free(study: Study, end: str) -> Path:

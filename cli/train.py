@@ -53,6 +53,11 @@ class RunOptions(TrackOptions):
         description="run to begin with: its weights, and by default its task and network; or a zip of "
         "Stable-Baselines3, of which the weights alone are taken",
     )
+    init_parts: Literal["all", "encoder"] = Field(
+        "all",
+        description="with --init-from RUN: what is taken: all that acts, which is then held on to, or its encoder "
+        "alone, under fresh heads",
+    )
     eval_every: int | None = Field(2_000_000, ge=1, description="steps between validations; none = no validation")
     checkpoint_every: int | None = Field(2_000_000, ge=1, description="steps between checkpoints; none = at the end")
     video_every: int | None = Field(
@@ -125,7 +130,7 @@ def _defaults(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any
     source = asked.get("init_from")
     if not isinstance(source, str) or source == "none" or source.endswith(".zip"):
         return preset(algo, env, asked)
-    given = inherited(algo, env, read_run_config(find_run(source)))
+    given = inherited(algo, env, read_run_config(find_run(source)), asked.get("init_parts") == "encoder")
     return preset(algo, env, given | dict(asked)) | given
 
 
@@ -192,6 +197,8 @@ def _check_use(parsed: Parsed[Any]) -> None:
                 raise UserError(what, fix=f"leave it out, or take {flag(chooser)} {' or '.join(values)}")
     if parsed.source["trust"] == "flag" and not str(parsed.options.init_from).endswith(".zip"):
         raise UserError("--trust is of no use without --init-from FILE.zip", fix="leave it out")
+    if parsed.options.init_parts == "encoder" and str(parsed.options.init_from or "x.zip").endswith(".zip"):
+        raise UserError("--init-parts encoder is of use with --init-from RUN alone", fix="leave it out, or name a run")
 
 
 def _check_source(parsed: Parsed[Any], init_from: str) -> None:
@@ -227,7 +234,9 @@ def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str],
     notes = learner.notes
     if settings.init_from is not None:
         theirs = partial(differing, algo, env, options.model_dump())
-        notes += begin_from(learner.agent, settings.init_from, settings.trust, theirs)
+        notes += begin_from(
+            learner.agent, settings.init_from, settings.trust, theirs, settings.init_parts == "encoder"
+        )
     plan = make_plan(settings, env)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:

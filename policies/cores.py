@@ -119,7 +119,8 @@ class Transformer(Core):
     """Causal attention over the last steps of an episode (Vaswani et al. 2017), with memory of what layers were fed.
 
     Each layer looks at the step itself and at its own inputs in the `context` steps before, in training as in acting
-    (Dai et al. 2019, section 3.2). Places are told apart by their distance alone (Press et al. 2022, section 3). Layers
+    (Dai et al. 2019, section 3.2). Places are told apart by their distance alone: what it adds to a score is learned,
+    head by head (Raffel et al. 2020, section 2.1), and falls linearly at first (Press et al. 2022, section 3). Layers
     normalise first (Xiong et al. 2020), and begin as the identity, so that learning starts without memory
     (Parisotto et al. 2020, section 3.2).
 
@@ -131,7 +132,7 @@ class Transformer(Core):
         self.context = context
         self.memory_size = context * layers * size + 1
         self.enter = nn.Linear(features, size)
-        self.blocks = nn.ModuleList(Block(size, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(size, heads, context) for _ in range(layers))
         self.leave = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, memory: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,6 +159,7 @@ class Transformer(Core):
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
             assert isinstance(block, Block)
+            block.nearness.data.copy_(first_nearness(*block.nearness.shape))
             for last in (block.mix, block.down):
                 nn.init.zeros_(last.weight)
 
@@ -165,19 +167,17 @@ class Transformer(Core):
 class Block(nn.Module):
     """One layer: attention, then a network of its own for every step; both are added to what came in."""
 
-    def __init__(self, size: int, heads: int) -> None:
+    def __init__(self, size: int, heads: int, context: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
         self.query, self.key_value = nn.Linear(size, size), nn.Linear(size, 2 * size)
         self.mix, self.up, self.down = nn.Linear(size, size), nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
-        slopes = torch.tensor([2.0 ** (-8.0 * (head + 1) / heads) for head in range(heads)])
-        self.register_buffer("slopes", slopes, persistent=False)
+        self.nearness = nn.Parameter(first_nearness(heads, context + 1))
 
     def forward(self, x: Tensor, window: Tensor, visible: Tensor, distance: Tensor) -> Tensor:
         """Steps [B, T, F] that look at a window [B, K, F] where visible [B, T, K], at distance [T, K]."""
-        assert isinstance(self.slopes, Tensor)
-        bias = -self.slopes[:, None, None] * distance  # [heads, T, K]
+        bias = self.nearness[:, distance.clamp(0, self.nearness.shape[1] - 1)]  # [heads, T, K]
         bias = torch.where(visible[:, None], bias, -math.inf)
         seen = self.norm(window)
         query = self._split(self.query(seen[:, -x.shape[1] :]))
@@ -191,6 +191,16 @@ class Block(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+def first_nearness(heads: int, distances: int) -> Tensor:
+    """[heads, distances] what a distance of so many steps adds to a score at first, in nats.
+
+    The steepest head sees little but the step itself, so that a difference between two steps is soon found; the
+    flattest sees far.
+    """
+    slopes = torch.tensor([2.0 ** (2.0 - 8.0 * head / heads) for head in range(heads)])
+    return -slopes[:, None] * torch.arange(distances)
+
+
 def lookback(age: Tensor, first: Tensor, context: int) -> tuple[Tensor, Tensor]:
     """What T steps see of the C steps before them and of themselves.
 
@@ -200,7 +210,7 @@ def lookback(age: Tensor, first: Tensor, context: int) -> tuple[Tensor, Tensor]:
         context: C, how far a step looks back.
 
     Returns:
-        visible [B, T, C + T] bool, and distance [T, C + T] in steps.
+        visible [B, T, C + T] bool, and distance [T, C + T] int64 in steps.
     """
     steps = len(first)
     place = torch.arange(-context, steps, device=first.device)
@@ -209,7 +219,7 @@ def lookback(age: Tensor, first: Tensor, context: int) -> tuple[Tensor, Tensor]:
     before = torch.where(place[:context] >= -age[:, None], 0, -1)  # [B, C]; -1 = of no use to anybody
     owner = torch.cat((before, episode), 1)
     near = (distance >= 0) & (distance <= context)
-    return near & (owner[:, None] == episode[:, :, None]), distance.to(age.dtype)
+    return near & (owner[:, None] == episode[:, :, None]), distance
 
 
 def _age_after(age: Tensor, first: Tensor) -> Tensor:

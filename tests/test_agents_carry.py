@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from drivetrain.agents.build import build
-from drivetrain.agents.carry import LOGIT_VALUE, carry_over
+from drivetrain.agents.carry import LOGIT_VALUE, carry_encoder, carry_over
 from drivetrain.agents.config import PPOConfig
 from drivetrain.agents.dqn_config import DQNConfig
 from drivetrain.agents.presets import differing, inherited
@@ -116,5 +116,32 @@ def test_task_and_network_follow_the_run_and_settings_of_learning_do_not() -> No
     assert inherited("dqn", "racing", q).items() >= {"dueling": True, "reward_scale": 0.5}.items()
     plain = {"dueling": False, "quantiles": 0, "noisy": False}  # logits are the values of a plain network
     assert inherited("dqn", "racing", clone).items() >= plain.items()
+    seen = {"hidden": [16], "obs": "lidar", "frame_skip": 3}
+    heads = {"core": "gru", "log_std_min": -1.0, "shared_trunk": True}
+    assert inherited("ppo", "racing", clone | heads, encoder_alone=True) == seen
+    assert inherited("dqn", "racing", clone | heads, encoder_alone=True) == seen
     gym = {"algo": "ppo", "env": "CartPole-v1", "env_args": {"a": 1}, "frame_stack": 2, "norm_reward": True}
     assert inherited("ppo", "CartPole-v1", gym) == {"env_args": {"a": 1}, "frame_stack": 2}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+@pytest.mark.parametrize("settings", [{}, {"shared_trunk": True}])
+def test_an_encoder_alone_comes_with_its_normaliser_and_fresh_heads_stay(algo: str, settings: dict[str, Any]) -> None:
+    old, new = policy(1, **settings), policy(2, CHOOSES, algo, **(settings if algo == "ppo" else {}))
+    before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
+    carry_encoder(new, old.state_dict(), "a")
+    encoders = [new.net.encoder] if algo == "dqn" else [new.actor] + [new.critic] * (new.critic is not None)
+    normed = new.obs_norm(OBS)
+    assert torch.equal(normed, old.obs_norm(OBS))
+    assert all(torch.equal(encoder(normed), old.actor(normed)) for encoder in encoders)
+    taken = ("actor.", "critic.", "net.encoder.", "obs_norm.")
+    kept = [name for name in before if not name.startswith(taken)]
+    assert kept and all(torch.equal(before[name], new.state_dict()[name]) for name in kept)
+
+
+def test_an_encoder_of_another_shape_is_refused_and_nothing_is_changed() -> None:
+    old, new = policy(1, hidden=(8, 8, 8)), policy(2, CHOOSES)
+    before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
+    with pytest.raises(UserError, match=r"encoder\.layers\.4\.weight 8x8; allowed absent"):
+        carry_encoder(new, old.state_dict(), "runs/a")
+    assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in before.items())

@@ -43,6 +43,12 @@ def test_what_was_asked_for_chooses_the_part_for_pictures():
     assert pixels["actions"] == state["actions"]
 
 
+def test_random_colours_have_a_part_of_their_own():
+    plain, colours = (preset("imitate", RACING, {"obs": "pixels", "domain_randomize": on}) for on in (False, True))
+    assert {name for name in plain if plain[name] != colours[name]} == {"steps", "eval_every", "picture"}
+    assert colours["picture"] == "rgb"
+
+
 def test_an_environment_without_a_preset_has_none_and_an_id_cannot_leave_the_folder():
     assert preset("ppo", "Blackjack-v1", {}) == {}
     assert reached("ppo", "Blackjack-v1") is None

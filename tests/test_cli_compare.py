@@ -14,7 +14,7 @@ import pytest
 
 from drivetrain import compare
 from drivetrain.compare_curves import group_curve, last_until, places_of
-from drivetrain.compare_groups import find_named, group_runs
+from drivetrain.compare_groups import _stem, find_named, group_runs
 from drivetrain.compare_runs import ComparedRun, Curve, Rule, score_run
 from drivetrain.envs.errors import UserError
 from drivetrain.main import main
@@ -203,6 +203,23 @@ def test_where_too_much_differs_groups_are_called_by_what_their_runs_are() -> No
 
 
 # ---- the score of a run ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "stem"),
+    [
+        (["s-t003-s1", "s-t003-s2"], "s-t003"),
+        (["s-t003-s10", "s-t003-s12"], "s-t003"),
+        (["s-t003-s1"], "s-t003"),
+        (["s-t003"], "s-t003"),
+        (["ppo_seed1", "ppo_seed2"], "ppo"),
+        (["old-12", "old-13"], "old"),
+        (["old12", "old13"], "old"),
+        (["a", "b"], ""),
+    ],
+)
+def test_a_stem_is_what_names_have_in_common_but_for_the_seed(names: list[str], stem: str) -> None:
+    assert _stem(names) == stem
 
 
 def test_the_score_is_the_last_validation_the_best_or_that_of_a_step() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from drivetrain import trackers
-from drivetrain.agents.checkpoint import MODEL, TRAINER, choose_checkpoint
+from drivetrain.agents.checkpoint import MODEL, TRAINER, choose_checkpoint, load_model
 from drivetrain.main import main
 
 FEW = ["--num-envs", "4", "--num-steps", "8", "--num-tracks", "2", "--device", "cpu", "--threads", "1"]
@@ -54,6 +55,25 @@ def test_a_clone_is_all_that_has_to_be_named_and_a_resumed_run_ends_alike() -> N
     assert newest("r").name == "step_000000000096"
     assert main(["resume", "r"]) == 0
     assert {name: (newest("r") / name).read_bytes() for name in whole} == whole
+
+
+def test_an_encoder_alone_goes_under_fresh_heads_of_the_preset() -> None:
+    assert main([*CLONE, "--name", "clone"]) == 0
+    argv = [*PPO, "clone", "--init-parts", "encoder", "--actions", "macro", "--steps", "32", "--checkpoint-every", "1"]
+    assert main([*argv, "--name", "r"]) == 0
+    found, clone = config("r"), config("clone")
+    assert (found["hidden"], found["actions"], found["log_std_init"]) == (clone["hidden"], "macro", -0.5)
+    first = load_model(choose_checkpoint(Path("runs/r/checkpoints"), "0").path)
+    taught = load_model(newest("clone"))
+    assert torch.equal(first["actor.layers.0.weight"], taught["actor.layers.0.weight"])
+    rows = [json.loads(line) for line in Path("runs/r/metrics.jsonl").read_text().splitlines()]
+    assert rows and not any("loss/anchor" in row for row in rows)
+
+
+def test_parts_of_no_run_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "ppo", "racing", "--init-parts", "encoder"]) == 2
+    assert "--init-parts encoder is of use with --init-from RUN alone" in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_what_is_typed_goes_before_what_the_run_has() -> None:

@@ -453,35 +453,46 @@ def test_on_a_terminal_it_asks(
     assert asked[0].startswith("delete 1 run, ")
 
 
-def test_a_running_run_that_is_named_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    path = make("a", None, (scored(10, 1.0),))
-    with RunLock(path):
+WORK = pytest.mark.parametrize(("folder", "doing"), [(".", "being trained"), ("wandb", "being sent to wandb")])
+
+
+def at_work(run: Path, folder: str) -> RunLock:
+    """Somebody is at work in a folder of a run."""
+    (run / folder).mkdir(exist_ok=True)
+    return RunLock(run / folder)
+
+
+@WORK
+def test_a_run_in_use_that_is_named_is_refused(folder: str, doing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with at_work(make("a", None, (scored(10, 1.0),)), folder):
         code, _, err = told(capsys, "prune", "a", "--yes")
         assert (code, err.count("\n")) == (7, 1)
-        assert err.startswith("error: the run a is being trained and is not pruned; got process ")
+        assert err.startswith(f"error: the run a is {doing} and is not pruned; got process ")
     assert left() == {"a"}
 
 
-def test_a_running_run_that_a_filter_chooses_stays(capsys: pytest.CaptureFixture[str]) -> None:
+@WORK
+def test_a_run_in_use_that_a_filter_chooses_stays(folder: str, doing: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = make("a", None, (scored(10, None),))
     make("b", None, (scored(10, None),))
-    with RunLock(path):
+    with at_work(path, folder):
         code, out, _ = told(capsys, "prune", "--name", "*", "--yes")
     assert (code, left()) == (0, {"a"})
-    assert "a stays: it is being trained" in out
+    assert f"a stays: it is {doing}" in out
 
 
+@WORK
 def test_a_run_that_begins_while_the_question_is_asked_stays(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: str, doing: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make("a", None, (scored(10, None),))
     locks: list[RunLock] = []
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda _: (locks.append(RunLock(path)), "y")[1])
+    monkeypatch.setattr("builtins.input", lambda _: (locks.append(at_work(path, folder)), "y")[1])
     code, out, _ = told(capsys, "prune", "a")
     assert (code, left()) == (0, {"a"})
-    assert "a stays: it is being trained by now" in out
+    assert f"a stays: it is {doing} by now" in out
     locks[0].release()
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from drivetrain.envs.errors import UserError
 from drivetrain.stopping import StopRequest
+from drivetrain.sweep_confirm import confirm
 from drivetrain.sweep_report import (
     best_of,
     confirmation,
@@ -451,6 +452,26 @@ def test_a_confirmation_of_another_trial_counts_for_nothing(stage: Stage) -> Non
     old = {"10000": {"trial": 7, "best": {"value": 60}, "default": {"value": 50}}}
     (stage.path / "confirm.json").write_text(json.dumps(old))
     assert confirmation(study) is None
+
+
+def test_a_run_of_a_confirmation_that_failed_is_tried_again(stage: Stage) -> None:
+    stage.parts({"0.01": {"scores": [[100, 40.0]]}, "all": {"scores": [[100, 50.0]]}})
+    study = stage.study(trials=3, confirm=2)
+    stage.work(study)
+    ok = {"code": 0, "value": 50}
+    fresh = {str(10_000 + k): {"trial": 1, "best": ok, "default": ok} for k in range(study.record.confirm)}
+    fresh["10000"] = {"trial": 1, "best": {"code": 5, "value": None}, "default": ok}
+    (stage.path / "confirm.json").write_text(json.dumps(fresh))
+    started: list[list[str]] = []
+
+    def start(words: list[str], log: Path) -> Any:
+        started.append(words)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        confirm(study, 1, {}, lambda: False, start)
+    assert len(started) == 1
+    assert started[0][started[0].index("--seed") + 1] == "10000"
 
 
 def test_defaults_that_nothing_beats_are_confirmed(stage: Stage) -> None:

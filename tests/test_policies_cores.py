@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drivetrain.policies.config import PolicyConfig
-from drivetrain.policies.cores import Core, Transformer, lookback, make_core
+from drivetrain.policies.cores import Core, Transformer, first_nearness, lookback, make_core
 
 KINDS = ("none", "gru", "lstm", "transformer")
 T, B, F = 13, 3, 5
@@ -140,16 +140,21 @@ def test_attention_equals_the_sum_over_steps_written_out() -> None:
     out = []
     for t in range(6):
         heads = []
-        for head, slope in enumerate((2.0**-4, 2.0**-8)):
+        for head, near in enumerate(block.nearness):
             part = slice(2 * head, 2 * head + 2)
             places = range(max(0, t - 3), t + 1)
-            weight = torch.stack([(q[t, part] @ k[j, part]) / math.sqrt(2) - slope * (t - j) for j in places]).softmax(
+            weight = torch.stack([(q[t, part] @ k[j, part]) / math.sqrt(2) + near[t - j] for j in places]).softmax(
                 0
             )
             heads.append(sum(w * v[j, part] for w, j in zip(weight, places, strict=True)))
         a = z[t] + block.mix(torch.cat(heads))
         out.append(core.leave(a + block.down(torch.nn.functional.gelu(block.up(block.norm_wide(a))))))
     torch.testing.assert_close(y[:, 0], torch.stack(out), rtol=0, atol=1e-12)
+
+
+def test_nearness_by_hand() -> None:
+    # of 4 heads: 2², 2⁰, 2⁻², 2⁻⁴ nats a step
+    assert first_nearness(4, 3).tolist() == [[0, -4, -8], [0, -1, -2], [0, -0.25, -0.5], [0, -0.0625, -0.125]]
 
 
 def test_a_transformer_begins_without_memory() -> None:
