@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import os
+import statistics
 import time
 from pathlib import Path
 from typing import Any
