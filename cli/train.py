@@ -234,9 +234,7 @@ def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str],
     notes = learner.notes
     if settings.init_from is not None:
         theirs = partial(differing, algo, env, options.model_dump())
-        notes += begin_from(
-            learner.agent, settings.init_from, settings.trust, theirs, settings.init_parts == "encoder"
-        )
+        notes += begin_from(learner.agent, settings.init_from, settings.trust, theirs, settings.init_parts == "encoder")
     plan = make_plan(settings, env)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:

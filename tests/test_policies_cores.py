@@ -143,9 +143,7 @@ def test_attention_equals_the_sum_over_steps_written_out() -> None:
         for head, near in enumerate(block.nearness):
             part = slice(2 * head, 2 * head + 2)
             places = range(max(0, t - 3), t + 1)
-            weight = torch.stack([(q[t, part] @ k[j, part]) / math.sqrt(2) + near[t - j] for j in places]).softmax(
-                0
-            )
+            weight = torch.stack([(q[t, part] @ k[j, part]) / math.sqrt(2) + near[t - j] for j in places]).softmax(0)
             heads.append(sum(w * v[j, part] for w, j in zip(weight, places, strict=True)))
         a = z[t] + block.mix(torch.cat(heads))
         out.append(core.leave(a + block.down(torch.nn.functional.gelu(block.up(block.norm_wide(a))))))
