@@ -153,6 +153,9 @@ def build_cloning(
     Raises:
         UserError: no drives, damaged ones, or of another version of the simulator; or settings that do not go together.
     """
+    if cfg.core != "none":
+        fix = "leave out --core, or take a teacher that drives"
+        raise UserError("drives teach students without memory", got=f"core={cfg.core}", allowed="none", fix=fix)
     task, spaces = sim_config(**task_in(settings)), spaces_of(RACING, settings)
     if (len(spaces[0].shape or ()) == 3) == (cfg.encoder in DENSE):
         fix = "take --encoder cnn or resnet for pictures, mlp for numbers"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..envs.errors import UserError
 from ..envs.expert import SEEABLE, SITUATION, Line, build_lines, situation
 from ..envs.sim import Outcome, Sim, SimConfig
+from ..policies.cores import Memory
 from ..policies.encoders import DENSE, linear
 from ..policies.policy import Policy
 from .adam import Adam
@@ -109,6 +110,7 @@ class ImitationLearner:
         self.bursts = Bursts(env.num_envs, self.answers.noise, cfg)
         self.taught = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)  # cars in the teacher's hands
         self.obs = self._spread()
+        self.memory = self.policy.core.start(env.num_envs, env.device)
         sizes = {"action": len(self.answers.noise), "situation": len(SITUATION)}
         self.lessons = Lessons(self.obs, self.rounds * cfg.num_steps, env.channels, sizes)
 
@@ -146,7 +148,8 @@ class ImitationLearner:
             advice = self._advice()
             self.lessons.add(obs, {"action": advice, "situation": situation(self.line, env.state)})
             self._change_hands(teacher_share)
-            answer = torch.where(self.taught[:, None], advice, self.answers.of_action(self.policy.act(obs)))
+            action, kept = self.policy.act_with(obs, self.memory)
+            answer = torch.where(self.taught[:, None], advice, self.answers.of_action(action))
             if env.channels is None:
                 seen.append(obs.clone())
             outcome = env.step(self.answers.action(answer, self.bursts.draw(self.generator)))
@@ -155,6 +158,7 @@ class ImitationLearner:
             done = outcome.done | lost
             obs = env.restart(lost)
             self.lessons.after(done)
+            self.memory = Memory(kept, done)
         self.obs = obs.clone()
         if env.channels is None:
             self.student.obs_norm.update(torch.cat(seen[1:]))
@@ -174,14 +178,7 @@ class ImitationLearner:
     def _learn(self) -> dict[str, Tensor]:
         """One step of the optimiser, on samples of all lessons."""
         cfg = self.cfg
-        obs, answer = self.lessons.sample(cfg.batch_size, self.generator)
-        action, stand = answer["action"], answer["situation"]
-        if cfg.mirror and self.env.channels is not None:
-            half = cfg.batch_size // 2
-            obs[:half] = mirrored(obs[:half])
-            action[:half] = self.answers.mirrored(action[:half])
-            stand[:half] *= self.turned
-        features = self.student.actor(self.student.obs_norm(obs))
+        features, action, stand = self._remembered() if self.student.remembers else self._seen()
         action_loss = self.answers.loss(self.student.head, features, action)
         situation_loss = (self.teller(features) - stand).square().mean()
         loss = action_loss + cfg.aux_coef * situation_loss
@@ -198,6 +195,33 @@ class ImitationLearner:
             "loss/imitation": action_loss.detach(),
             "loss/situation": situation_loss.detach(),
         }
+
+    def _seen(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [N, F] of samples, with the teacher's answers [N, A] and situations [N, S]."""
+        obs, answer = self.lessons.sample(self.cfg.batch_size, self.generator)
+        action, stand = answer["action"], answer["situation"]
+        half = slice(self.cfg.batch_size // 2)
+        self._mirror(obs[half], action[half], stand[half])
+        return self.student.actor(self.student.obs_norm(obs)), action, stand
+
+    def _remembered(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of windows, from memory that is empty where they begin and fills in their first quarter."""
+        length, count = self.cfg.window, self.cfg.batch_size // self.cfg.window
+        obs, answer, first = self.lessons.windows(count, length, self.generator)
+        action, stand = answer["action"], answer["situation"]
+        half = slice(count // 2)
+        self._mirror(obs[:, half], action[:, half], stand[:, half])
+        kept = self.student.core.start(count, obs.device).kept
+        features, _ = self.student.over_time(self.student.obs_norm(obs.flatten(0, 1)), kept, first)
+        told = slice(length // 4 * count, None)
+        return features[told], action.flatten(0, 1)[told], stand.flatten(0, 1)[told]
+
+    def _mirror(self, obs: Tensor, action: Tensor, stand: Tensor) -> None:
+        """Turns samples over in place, if they are pictures."""
+        if self.cfg.mirror and self.env.channels is not None:
+            obs.copy_(mirrored(obs))
+            action.copy_(self.answers.mirrored(action))
+            stand *= self.turned
 
     def _count(self, outcome: Outcome) -> None:
         """Takes up a decision of all cars and the episodes that ended with it."""
@@ -271,7 +295,7 @@ def build_imitation(
 
 def teller(policy: Policy, generator: torch.Generator) -> nn.Linear:
     """A layer that tells a situation from a policy's features."""
-    layer = linear(policy.actor.out_features, len(SITUATION))
+    layer = linear(policy.core.out_features, len(SITUATION))
     weights = torch.Generator().manual_seed(generator.initial_seed() ^ 0x7E11)
     nn.init.orthogonal_(layer.weight, generator=weights)
     nn.init.zeros_(layer.bias)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..policies.config import PolicyConfig
 
@@ -72,11 +70,20 @@ class ImitateConfig(PolicyConfig):
     gas_gain: float = Field(0.1, gt=0, le=10, description="of the expert: gas per u/s too slow")
     brake_gain: float = Field(0.08, gt=0, le=10, description="of the expert: brake per u/s too fast")
     brake_max: float = Field(0.4, gt=0, le=1, description="of the expert: hardest brake, of 1 = full")
-    core: Literal["none"] = Field("none", description="students have no memory", json_schema_extra={"hidden": True})
-    core_size: int = Field(64, description="students have no memory", json_schema_extra={"hidden": True})
-    core_layers: int = Field(1, description="students have no memory", json_schema_extra={"hidden": True})
-    core_heads: int = Field(4, description="students have no memory", json_schema_extra={"hidden": True})
-    core_context: int = Field(16, description="students have no memory", json_schema_extra={"hidden": True})
+    window: int = Field(
+        32,
+        ge=2,
+        description="of a --core: decisions behind each other that are learned from together; in the first quarter of "
+        "them memory only fills",
+    )
+
+    @model_validator(mode="after")
+    def _check_window(self) -> ImitateConfig:
+        if self.core != "none" and self.window > self.num_steps:
+            raise ValueError(f"window={self.window} must not be more than num_steps={self.num_steps}")
+        if self.core != "none" and 2 * self.window > self.batch_size:
+            raise ValueError(f"batch_size={self.batch_size} must hold two windows of {self.window} or more")
+        return self
 
 
 EXPERT = ("max_offset", "v_max", "a_lat", "a_brake", "gas_gain", "brake_gain", "brake_max")

@@ -22,6 +22,7 @@ class Lessons:
         self.lanes, self.step = len(obs), 0
         self.pictures = None if channels is None else FrameRecorder(obs, num_steps, channels)
         self.numbers = obs.new_empty(num_steps, *obs.shape) if channels is None else None
+        self.first = torch.ones(num_steps + 1, self.lanes, dtype=torch.bool, device=obs.device)  # begins an episode
         self.answers = {
             name: torch.zeros(num_steps, self.lanes, size, device=obs.device) for name, size in answers.items()
         }
@@ -44,10 +45,31 @@ class Lessons:
         if self.pictures is not None:
             self.pictures.after(done)
         self.step += 1
+        self.first[self.step] = done
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Observations [N, …] and answers [N, size], drawn with equal odds and put back."""
-        index = torch.randint(len(self), (count,), generator=generator, device=generator.device)
+        return self._take(torch.randint(len(self), (count,), generator=generator, device=generator.device))
+
+    def windows(self, count: int, length: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """So many stretches of L decisions of one car each, drawn with equal odds and put back.
+
+        Returns:
+            Observations [L, K, …], answers [L, K, size], and first [L, K] bool: which begin an episode.
+        """
+        device = generator.device
+        lane = torch.randint(self.lanes, (count,), generator=generator, device=device)
+        start = torch.randint(self.step - length + 1, (count,), generator=generator, device=device)
+        step = start + torch.arange(length, device=device)[:, None]
+        obs, answers = self._take((step * self.lanes + lane).flatten())
+        shape = (length, count)
+        return (
+            obs.unflatten(0, shape),
+            {name: kept.unflatten(0, shape) for name, kept in answers.items()},
+            self.first[step, lane],
+        )
+
+    def _take(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if self.pictures is not None:
             obs = self.pictures.frames().take(index)
         else:

@@ -2,7 +2,8 @@
 
 A file `preset_ALGO_ENV.toml` (`/` in an id is written `-`) holds `reached`, what it was measured to reach; `[options]`,
 what differs from the defaults; and where an environment has several kinds of observation, a table named after one,
-`[pixels]`, with what differs further there, and `[domain_randomize]` for pictures in other colours in every episode.
+`[pixels]`, with what differs further there, `[domain_randomize]` for pictures in other colours in every episode, and
+`[core]` for networks that remember.
 """
 
 from __future__ import annotations
@@ -33,13 +34,15 @@ def preset(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
     Args:
         algo: which.
         env: which.
-        asked: options that were given, of which `obs` and `domain_randomize` matter.
+        asked: options that were given, of which `obs`, `domain_randomize` and `core` matter.
     """
     tables = _read(algo, env)
     found: dict[str, Any] = dict(tables.get("options", {}))
     found |= tables.get(str(asked.get("obs", found.get("obs", "")))) or {}
     if asked.get("domain_randomize") is True:
         found |= tables.get("domain_randomize") or {}
+    if asked.get("core", "none") != "none":
+        found |= tables.get("core") or {}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 

@@ -95,5 +95,5 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
 
 
 def mirrored(pictures: Tensor) -> Tensor:
-    """Pictures [N, H, W, C] with left and right exchanged."""
-    return pictures.flip(2)
+    """Pictures […, H, W, C] with left and right exchanged."""
+    return pictures.flip(-2)

@@ -27,6 +27,7 @@ __all__ = ["imitate_spec", "main"]
 
 ALGO = "imitate"
 EXIT_MEMORY = 8
+CORES = ("core", ("gru", "lstm", "transformer"))
 WITHOUT_RUN = ("expert", "drives")
 """teachers that are no runs"""
 SUMMARY = (
@@ -86,6 +87,7 @@ def _check_use(parsed: Parsed[Any]) -> None:
 
     uses = dict(ONLY_WITH)
     uses |= {("teacher", ("expert",)): EXPERT, ("teacher", ("drives",)): ("drives", "held_share")}
+    uses[CORES] = (*ONLY_WITH[CORES], "window")
     for (chooser, values), names in uses.items():
         chosen = getattr(parsed.options, chooser)
         for name in names:

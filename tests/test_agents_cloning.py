@@ -130,8 +130,10 @@ def test_cloning_on_the_command_line(
     assert "--drives is of no use with --teacher expert" in capsys.readouterr().out
 
 
-def test_no_drives_or_a_blind_encoder_are_refused(drives: Path, tmp_path: Path) -> None:
+def test_no_drives_a_blind_encoder_and_memory_are_refused(drives: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there are no recorded drives"):
         learner_of(tmp_path)
     with pytest.raises(UserError, match="the encoder cnn does not read these observations"):
         learner_of(drives, encoder="cnn")
+    with pytest.raises(UserError, match="drives teach students without memory; got core=gru"):
+        learner_of(drives, core="gru")

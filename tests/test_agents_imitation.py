@@ -68,6 +68,61 @@ def test_a_sample_is_a_stack_as_it_was_seen_with_its_own_answer() -> None:
     assert found == {(*seen[k][lane], k + lane / 2) for k in range(3) for lane in range(2)}
 
 
+@pytest.mark.golden
+def test_a_window_is_one_car_some_decisions_long_and_knows_where_episodes_begin() -> None:
+    # what car b sees at step t is 10 b + t; car 1 begins an episode at step 2, both began one at step 0
+    lessons = Lessons(torch.zeros(2, 1), 6, None, {"action": 1})
+    for t in range(4):
+        obs = torch.tensor([[0.0 + t], [10.0 + t]])
+        lessons.add(obs, {"action": -obs})
+        lessons.after(torch.tensor([False, t == 1]))
+    obs, answers, first = lessons.windows(300, 3, torch.Generator().manual_seed(0))
+    assert obs.shape == (3, 300, 1) and first.shape == (3, 300)
+    assert torch.equal(answers["action"], -obs)
+    begins = {0: (True, False, False), 1: (False,) * 3, 10: (True, False, True), 11: (False, True, False)}
+    found = {(*obs[:, k, 0].int().tolist(), *first[:, k].tolist()) for k in range(300)}
+    assert found == {(start, start + 1, start + 2, *marks) for start, marks in begins.items()}
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm", "transformer"])
+@pytest.mark.parametrize("task", [TASK | {"hide_motion": True}, PIXELS])
+def test_a_student_with_memory_drives_and_learns_from_windows(kind: str, task: dict[str, Any]) -> None:
+    sees = SEES if task["obs"] == "pixels" else {}
+    small = learner(task, core=kind, core_size=8, window=8, batch_size=32, **sees)
+    before = small.student.core.state_dict()
+    before = {name: weight.clone() for name, weight in before.items()}
+    for _ in small.iterate(64):
+        pass
+    assert any(not torch.equal(weight, before[name]) for name, weight in small.student.core.state_dict().items())
+    assert small.memory.kept.abs().sum() > 0
+
+
+@pytest.mark.oracle
+def test_of_a_window_memory_first_fills_and_then_says_what_it_says_on_the_road() -> None:
+    small = learner(TASK | {"hide_motion": True}, core="gru", core_size=8, window=8, batch_size=16, burst_prob=0.0)
+    small._drive(1.0)
+    rows = small.lessons
+    rows.first[:9] = False
+    features, action, _ = small._remembered()
+    assert len(features) == len(action) == 2 * 6  # two windows, of which the first quarter only fills
+    # there is one place for a window of 8 in 8 steps: its cars are those whose actions came back
+    for k in range(2):
+        (lane,) = [b for b in range(4) if torch.equal(rows.answers["action"][2:8, b], action[k::2])]
+        memory = small.student.core.start(1, "cpu").kept
+        for t in range(8):
+            normed = small.student.obs_norm(rows.numbers[t, lane : lane + 1])
+            feature, memory = small.student.over_time(normed, memory, torch.zeros(1, 1, dtype=torch.bool))
+            if t >= 2:
+                torch.testing.assert_close(features[2 * (t - 2) + k], feature[0])
+
+
+def test_a_student_forgets_where_an_episode_ends() -> None:
+    small = learner(TASK | {"hide_motion": True}, core="gru", core_size=8, window=8, patience=3)
+    small._drive(0.0)
+    assert torch.equal(small.memory.first, small.lessons.first[small.lessons.step])
+    assert small.lessons.first[1:9].any(), "somebody was set back"
+
+
 def test_every_observation_is_kept_with_the_teachers_action_in_that_very_state() -> None:
     small = learner(PIXELS, **SEES)
     asked: list[Tensor] = []

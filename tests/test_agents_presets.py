@@ -49,6 +49,11 @@ def test_random_colours_have_a_part_of_their_own():
     assert colours["picture"] == "rgb"
 
 
+def test_networks_that_remember_have_a_part_of_their_own():
+    plain, gru = (preset("imitate", RACING, {"core": core}) for core in ("none", "gru"))
+    assert {name for name in gru if gru[name] != plain.get(name)} == {"steps", "eval_every", "batch_size"}
+
+
 def test_an_environment_without_a_preset_has_none_and_an_id_cannot_leave_the_folder():
     assert preset("ppo", "Blackjack-v1", {}) == {}
     assert reached("ppo", "Blackjack-v1") is None
