@@ -73,7 +73,7 @@ class DQNConfig(PolicyConfig):
         True, description="keep the replay in checkpoints; without it a resumed run fills a new one first"
     )
     anchor_coef: float = Field(
-        20.0,
+        5.0,
         ge=0,
         description="with --init-from: first weight of the large-margin loss, by which the action chosen by the policy "
         "begun with stays ahead",
@@ -82,7 +82,7 @@ class DQNConfig(PolicyConfig):
         0.05, gt=0, description="with --init-from: how far ahead that action is held, in units of value"
     )
     anchor_until: float = Field(
-        1.0, gt=0, le=1, description="with --init-from: share of --steps in which that weight falls to 0, linearly"
+        0.3, gt=0, le=1, description="with --init-from: share of --steps in which that weight falls to 0, linearly"
     )
     init_eps: float | None = Field(
         0.5, ge=0, le=1, description="with --init-from: first share of random actions; none = eps_start"

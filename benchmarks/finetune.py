@@ -47,11 +47,12 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "rate of the preset": ("--init-learning-rate", "none"),
         "all actions at random at first": ("--init-eps", "none"),
         "nothing at all": (*NONE[:2], "--init-learning-rate", "none", "--init-eps", "none"),
-        "let go early": ("--anchor-until", "0.3", "--target-every", "50"),
+        "held to the end": ("--anchor-coef", "20", "--anchor-until", "1"),
+        "slow afterwards": ("--learning-rate", "3e-4", "--eps-fraction", "0.5"),
     },
 }
 CLONE = {"ppo": ("--v-max", "60"), "dqn": ("--v-max", "60", "--actions", "macro", "--frame-skip", "4")}
-STEPS = {"ppo": 4_000_000, "dqn": 1_500_000}
+STEPS = {"ppo": 4_000_000, "dqn": 3_000_000}
 
 
 def train(algo: str, clone: str, seed: int, flags: tuple[str, ...], options: argparse.Namespace) -> dict[str, Any]:
