@@ -20,7 +20,9 @@ from ..policies.encoders import DENSE
 from ..policies.heads import BoundedHead
 from ..policies.policy import Policy
 from .adam import Adam
-from .build import build, load_weights
+from .build import build
+from .carry import carry_over
+from .checkpoint import load_model
 from .config import RACING, task_in
 from .demos import Demo
 from .drives import Examples, drives_in, examples, read_drive, split
@@ -125,7 +127,7 @@ class CloningLearner:
         Raises:
             UserError: damaged (3), or weights of another shape (2).
         """
-        load_weights(self.policy, checkpoint)
+        carry_over(self.policy, load_model(checkpoint), checkpoint.parent.parent.name)
         self.student.load_state_dict(self.policy.state_dict())
 
     def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:

@@ -24,7 +24,9 @@ from ..policies.encoders import DENSE, linear
 from ..policies.policy import Policy
 from .adam import Adam
 from .answers import answers_of
-from .build import build, load_weights
+from .build import build
+from .carry import carry_over
+from .checkpoint import load_model
 from .config import RACING
 from .imitation_config import EXPERT, ImitateConfig
 from .lessons import Lessons
@@ -244,7 +246,7 @@ class ImitationLearner:
         Raises:
             UserError: damaged (3), or weights of another shape (2).
         """
-        load_weights(self.policy, checkpoint)
+        carry_over(self.policy, load_model(checkpoint), checkpoint.parent.parent.name)
         self.student.load_state_dict(self.policy.state_dict())
 
     def iterate(self, total_steps: int) -> Iterator[dict[str, float]]:

@@ -1,9 +1,9 @@
 """Presets: options that make `train ALGO ENV` good without tuning. One TOML file each, beside this one.
 
 A file `preset_ALGO_ENV.toml` (`/` in an id is written `-`) holds `reached`, what it was measured to reach; `[options]`,
-what differs from the defaults; and where an environment has several kinds of observation, a table named after one,
-`[pixels]`, with what differs further there, `[domain_randomize]` for pictures in other colours in every episode, and
-`[core]` for networks that remember.
+what differs from the defaults; and tables with what differs further, of which a later one goes before: `[core]` for
+networks that remember, one named after a kind of observation, `[pixels]`, and `[domain_randomize]` for pictures in
+other colours in every episode.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def preset(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
     """
     tables = _read(algo, env)
     found: dict[str, Any] = dict(tables.get("options", {}))
+    if asked.get("core", "none") != "none":
+        found |= tables.get("core") or {}
     found |= tables.get(str(asked.get("obs", found.get("obs", "")))) or {}
     if asked.get("domain_randomize") is True:
         found |= tables.get("domain_randomize") or {}
-    if asked.get("core", "none") != "none":
-        found |= tables.get("core") or {}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
@@ -59,26 +59,36 @@ def preset_file(algo: str, env: str) -> Path:
 def inherited(algo: str, env: str, record: Mapping[str, Any], encoder_alone: bool = False) -> dict[str, Any]:
     """Settings that make an algorithm's task and network on env those of a run, out of its config.json.
 
-    A network of action values that begins with a policy of another kind is a plain one. With encoder_alone the
-    settings of heads and core are not taken.
+    A network of action values that begins with a policy of another kind is a plain one. With encoder_alone it is
+    settings of what is seen, and of the encoder that sees it.
     """
     names, plain = list(OF_ENCODER if encoder_alone else PolicyConfig.model_fields), {}
     if record.get("env") in DRIVING and env in DRIVING:
-        names += TASK
+        names += [name for name in TASK if name != "actions"] if encoder_alone else TASK
     elif record.get("env") == env:
         names += SEEN
     if encoder_alone:
-        pass
-    elif algo == "dqn" and record.get("algo") == "dqn":
+        return {name: record[name] for name in names if name in record} | _same_encoder(algo, record)
+    if algo == "dqn" and record.get("algo") == "dqn":
         names += OF_Q
     elif algo == "dqn":
         plain = {name: DQNConfig.model_fields[name].default for name in OF_Q if name != "reward_scale"}
     return plain | {name: record[name] for name in names if name in record}
 
 
-def differing(algo: str, env: str, settings: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+def _same_encoder(algo: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under which an encoder has the layers of a run's: dueling streams take the last of them away."""
+    dueling = record.get("algo") == "dqn" and bool(record.get("dueling"))
+    if algo == "dqn":
+        return {"dueling": dueling}
+    return {"hidden": list(record["hidden"])[:-1]} if dueling and record.get("hidden") else {}
+
+
+def differing(
+    algo: str, env: str, settings: Mapping[str, Any], record: Mapping[str, Any], encoder_alone: bool = False
+) -> str:
     """Settings of task and network that are not those of a run, in words: ``hidden [32] (there [64, 64]), …``."""
-    theirs = {name: _plain(value) for name, value in inherited(algo, env, record).items()}
+    theirs = {name: _plain(value) for name, value in inherited(algo, env, record, encoder_alone).items()}
     ours = {name: _plain(settings[name]) for name in theirs if name in settings}
     return ", ".join(f"{name} {ours[name]} (there {theirs[name]})" for name in ours if ours[name] != theirs[name])
 

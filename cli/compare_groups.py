@@ -144,6 +144,8 @@ def _label(key: tuple[str, ...], members: Sequence[ComparedRun], several: bool) 
     if len(settings) <= SHOWN_SETTINGS and len(label) <= LONGEST_LABEL:
         return label
     # too much differs to be written out: what the names of the runs have in common
+    if len(members) == 1:
+        return members[0].name
     return _stem([run.name for run in members]) or f"{algo} {members[0].name}"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, create_model
 
 from drivetrain.envs.errors import UserError
 from drivetrain.options import Parsed, Spec, flag, parse
@@ -13,7 +13,7 @@ from drivetrain.output import Result
 from drivetrain.rundir import RunDir, check_new_name, create_run, find_run
 from drivetrain.stopping import StopRequest
 from drivetrain.trackers import Trackers
-from drivetrain.train import ONLY_WITH, RunOptions, make_plan, part_of, write_config
+from drivetrain.train import ONLY_WITH, RunOptions, defaults, make_plan, part_of, write_config
 from drivetrain.wandb_options import tracking
 
 if TYPE_CHECKING:
@@ -37,6 +37,20 @@ SUMMARY = (
     "for what lies beyond the 37 units of road that a picture shows, hence the expert's settings below. The run cannot "
     "be resumed, because its lessons are not kept; reinforcement goes on with it by train --init-from."
 )
+
+
+HIDDEN: dict[str, Any] = {"hidden": True}
+
+
+class StudentOptions(RunOptions):
+    """The run"""
+
+    init_from: str | None = Field(
+        None, description="run to begin with: its weights, and by default its task and network"
+    )
+    init_parts: Literal["all"] = Field("all", description="students take over all there is", json_schema_extra=HIDDEN)
+    backend: Literal["native"] = Field("native", description="students learn here", json_schema_extra=HIDDEN)
+    trust: bool = Field(False, description="students begin with runs alone", json_schema_extra=HIDDEN)
 
 
 def main(argv: list[str]) -> Result:
@@ -68,14 +82,13 @@ def main(argv: list[str]) -> Result:
 def imitate_spec() -> Spec[Any]:
     """The options of ``pretrain imitate``."""
     from drivetrain.agents.imitation_config import ImitateConfig
-    from drivetrain.agents.presets import preset
     from drivetrain.tasks import TaskOptions
 
     return Spec(
-        create_model("ImitateOptions", __base__=(RunOptions, TaskOptions, ImitateConfig)),
+        create_model("ImitateOptions", __base__=(StudentOptions, TaskOptions, ImitateConfig)),
         "drivetrain pretrain imitate",
         SUMMARY,
-        preset=partial(preset, ALGO, "racing"),
+        preset=partial(defaults, ALGO, "racing"),
         config=True,
         file_extras=("version", "algo", "env"),
     )
@@ -83,6 +96,8 @@ def imitate_spec() -> Spec[Any]:
 
 def _check_use(parsed: Parsed[Any]) -> None:
     """Refuse options typed in vain."""
+    if parsed.options.trust:
+        raise UserError("--trust is of no use here: students begin with runs alone", fix="leave it out")
     from drivetrain.agents.imitation_config import EXPERT
 
     uses = dict(ONLY_WITH)

@@ -61,7 +61,8 @@ def changed_settings(row: RunRow, settings: Mapping[str, Any]) -> dict[str, tupl
     spec = _spec(row)
     if spec is None:
         return {name: (value, None) for name, value in settings.items()}
-    preset = spec.preset({"obs": row.obs} if row.obs else {})
+    chosen = {name: settings[name] for name in ("core", "domain_randomize") if name in settings}
+    preset = spec.preset(chosen | ({"obs": row.obs} if row.obs else {}))
     fields = spec.model.model_fields
     found = {}
     for name, value in settings.items():

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> Result:
     """Delete runs or checkpoints.
 
     Raises:
-        UserError: nothing chosen, no such run, one that must stay, or nobody to ask (2), being trained (7).
+        UserError: nothing chosen, no such run, one that must stay, or nobody to ask (2), in use (7).
     """
     parsed = parse(SPEC, argv)
     options: PruneOptions = parsed.options
@@ -117,9 +117,10 @@ def _choose(rows: Sequence[RunRow], everyone: Iterable[RunRow], options: PruneOp
 
 def _in_use(path: Path) -> str | None:
     """What is being done with a run, in words; None if it rests."""
-    if holder(path) is not None:
+    trained, sent = holder(path), holder(path / WANDB)
+    if trained is not None and trained != sent:  # `runs sync` holds both
         return "is being trained"
-    return "is being sent to wandb" if holder(path / WANDB) is not None else None
+    return "is being sent to wandb" if sent is not None else None
 
 
 def _place(row: RunRow) -> Path:

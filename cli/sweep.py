@@ -88,7 +88,7 @@ REPORT = Spec(Options, "drivetrain sweep report STUDY", "Write the report of a s
 
 def main(argv: list[str]) -> Result:
     """Search for better options."""
-    from drivetrain.train import task_words
+    from drivetrain.train import check_use, task_words
 
     verbs: dict[str, Callable[[list[str]], Result]] = {"join": _join, "report": _report, "worker": _worker}
     if argv and argv[0] in verbs:
@@ -106,6 +106,7 @@ def main(argv: list[str]) -> Result:
         raise UserError("ALGO ENV come first", got=" ".join(argv[:2]) or "nothing", fix=fix)
     algo, env = task_words(argv)
     parsed = parse(sweep_spec(algo, env), argv[2:])
+    check_use(parsed)
     optuna_or_hint()
     path = _study_path(parsed.options.name)
     record = _record(algo, env, parsed)

@@ -13,14 +13,15 @@ from typing import Any
 from drivetrain.rundir import read_json, write_json
 from drivetrain.sweep_report import best_of, default_of
 from drivetrain.sweep_study import Study
-from drivetrain.sweep_trial import POLL, Launch, SeedRun, end_all, launch, measure
+from drivetrain.sweep_trial import BAD_INPUT, DIVERGED, POLL, Launch, SeedRun, end_all, launch, measure
 from drivetrain.sweep_work import arguments_of
 
 __all__ = ["confirm"]
 
 FRESH = 10_000  # the first fresh seed lies this far behind the first of the trials
 SIDES = ("default", "best")
-FAILED = {"code": 1}  # as good as none: tried again when the sweep goes on
+MISSING = {"code": -1}
+SETTLED = (None, 0, BAD_INPUT, DIVERGED)  # exit codes of which another try would make no other; None = not recorded
 
 
 def confirm(
@@ -28,7 +29,8 @@ def confirm(
 ) -> None:
     """Run what is missing of the confirmation, ``size`` runs at a time; ends early when stopped.
 
-    Results are kept in confirm.json: {seed: {"trial": N, "best": {...}, "default": {...}}}. What failed is run again.
+    Results are kept in confirm.json: {seed: {"trial": N, "best": {...}, "default": {...}}}. A run that failed is tried
+    again, unless it would fail alike.
     """
     best, default = best_of(study), default_of(study)
     if best is None or best.user_attrs.get("default") or not study.record.confirm:
@@ -42,7 +44,8 @@ def confirm(
         if entry.get("trial") != best.number:
             entry.pop("best", None)
         entry["trial"] = best.number
-        todo += [(study.record.seed + FRESH + k, side) for side in SIDES if entry.get(side, FAILED).get("code")]
+        sides = [side for side in SIDES if entry.get(side, MISSING).get("code") not in SETTLED]
+        todo += [(study.record.seed + FRESH + k, side) for side in sides]
     running: dict[tuple[int, str], SeedRun] = {}
     try:
         while (todo or running) and not stopped():

@@ -79,7 +79,7 @@ def main(argv: list[str]) -> Result:
     algo, env = task_words(argv)
     parsed = parse(train_spec(algo, env), argv[2:])
     _check_record(parsed.extras, algo, env)
-    _check_use(parsed)
+    check_use(parsed)
     run_options = part_of(parsed.options, RunOptions)
     typed = parsed.source["name"] == "flag"
     check_new_name(run_options.name, typed)
@@ -113,13 +113,13 @@ def train_spec(algo: str, env: str) -> Spec[Any]:
         f"drivetrain train {algo} {env}",
         f"Train an agent with {algo.upper()} on {env}; everything about it goes to a folder below runs/. "
         + (f"The defaults reach {measured}." if measured else "There is no preset for this environment."),
-        preset=partial(_defaults, algo, env),
+        preset=partial(defaults, algo, env),
         config=True,
         file_extras=RECORDED,
     )
 
 
-def _defaults(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
+def defaults(algo: str, env: str, asked: Mapping[str, object]) -> dict[str, Any]:
     """The preset, and of a run to begin with its task and network.
 
     Raises:
@@ -187,7 +187,7 @@ def _check_record(extras: Mapping[str, object], algo: str, env: str) -> None:
             raise UserError(f"the config file is for another {key}", got=extras[key], allowed=wanted)
 
 
-def _check_use(parsed: Parsed[Any]) -> None:
+def check_use(parsed: Parsed[Any]) -> None:
     """Refuse options typed in vain."""
     for (chooser, values), names in ONLY_WITH.items():
         chosen = getattr(parsed.options, chooser, None)
@@ -202,7 +202,7 @@ def _check_use(parsed: Parsed[Any]) -> None:
 
 
 def _check_source(parsed: Parsed[Any], init_from: str) -> None:
-    if parsed.source["trust"] == "file":
+    if parsed.source["trust"] == "file" and parsed.options.trust:
         raise UserError("trust cannot be set in a file", fix="give --trust on the command line")
     if parsed.source["init_from"] == "file" and "/" in init_from:
         fix = "give --init-from on the command line"
@@ -233,8 +233,9 @@ def _start(run: RunDir, trackers: Trackers, options: BaseModel, argv: list[str],
     settings = part_of(options, RunOptions)
     notes = learner.notes
     if settings.init_from is not None:
-        theirs = partial(differing, algo, env, options.model_dump())
-        notes += begin_from(learner.agent, settings.init_from, settings.trust, theirs, settings.init_parts == "encoder")
+        alone = settings.init_parts == "encoder"
+        theirs = partial(differing, algo, env, options.model_dump(), encoder_alone=alone)
+        notes += begin_from(learner.agent, settings.init_from, settings.trust, theirs, alone)
     plan = make_plan(settings, env)
     progress = make_progress(f"{algo} on {env}, run {run_name(run.path)}, {learner.device_words}", device)
     try:

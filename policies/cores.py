@@ -159,7 +159,7 @@ class Transformer(Core):
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
             assert isinstance(block, Block)
-            block.nearness.data.copy_(first_nearness(*block.nearness.shape))
+            block.nearness.data.copy_(first_nearness(block.heads, self.context + 1).flatten())
             for last in (block.mix, block.down):
                 nn.init.zeros_(last.weight)
 
@@ -173,11 +173,13 @@ class Block(nn.Module):
         self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
         self.query, self.key_value = nn.Linear(size, size), nn.Linear(size, 2 * size)
         self.mix, self.up, self.down = nn.Linear(size, size), nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
-        self.nearness = nn.Parameter(first_nearness(heads, context + 1))
+        # flat, because it is a bias: what has one dimension is spared by weight decay
+        self.nearness = nn.Parameter(first_nearness(heads, context + 1).flatten())
 
     def forward(self, x: Tensor, window: Tensor, visible: Tensor, distance: Tensor) -> Tensor:
         """Steps [B, T, F] that look at a window [B, K, F] where visible [B, T, K], at distance [T, K]."""
-        bias = self.nearness[:, distance.clamp(0, self.nearness.shape[1] - 1)]  # [heads, T, K]
+        near = self.nearness.unflatten(0, (self.heads, -1))
+        bias = near[:, distance.clamp(0, near.shape[1] - 1)]  # [heads, T, K]
         bias = torch.where(visible[:, None], bias, -math.inf)
         seen = self.norm(window)
         query = self._split(self.query(seen[:, -x.shape[1] :]))

@@ -117,9 +117,13 @@ def test_task_and_network_follow_the_run_and_settings_of_learning_do_not() -> No
     plain = {"dueling": False, "quantiles": 0, "noisy": False}  # logits are the values of a plain network
     assert inherited("dqn", "racing", clone).items() >= plain.items()
     seen = {"hidden": [16], "obs": "lidar", "frame_skip": 3}
-    heads = {"core": "gru", "log_std_min": -1.0, "shared_trunk": True}
+    heads = {"core": "gru", "log_std_min": -1.0, "shared_trunk": True, "actions": "pedals"}
     assert inherited("ppo", "racing", clone | heads, encoder_alone=True) == seen
-    assert inherited("dqn", "racing", clone | heads, encoder_alone=True) == seen
+    assert inherited("dqn", "racing", clone | heads, encoder_alone=True) == seen | {"dueling": False}
+    # dueling streams take the last of the hidden layers away from the encoder
+    split = clone | {"algo": "dqn", "dueling": True, "hidden": [16, 8]}
+    assert inherited("dqn", "racing", split, encoder_alone=True)["dueling"] is True
+    assert inherited("ppo", "racing", split, encoder_alone=True)["hidden"] == [16]
     gym = {"algo": "ppo", "env": "CartPole-v1", "env_args": {"a": 1}, "frame_stack": 2, "norm_reward": True}
     assert inherited("ppo", "CartPole-v1", gym) == {"env_args": {"a": 1}, "frame_stack": 2}
 

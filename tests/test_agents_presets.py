@@ -54,6 +54,13 @@ def test_networks_that_remember_have_a_part_of_their_own():
     assert {name for name in gru if gru[name] != plain.get(name)} == {"steps", "eval_every", "batch_size"}
 
 
+def test_what_is_seen_goes_before_what_remembers():
+    asked = {"obs": "pixels", "core": "gru"}
+    assert preset("ppo", RACING, asked)["num_envs"] == preset("ppo", RACING, {"obs": "pixels"})["num_envs"]
+    colours = {"obs": "pixels", "domain_randomize": True}
+    assert preset("imitate", RACING, colours | {"core": "gru"})["steps"] == preset("imitate", RACING, colours)["steps"]
+
+
 def test_an_environment_without_a_preset_has_none_and_an_id_cannot_leave_the_folder():
     assert preset("ppo", "Blackjack-v1", {}) == {}
     assert reached("ppo", "Blackjack-v1") is None

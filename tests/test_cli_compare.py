@@ -210,8 +210,6 @@ def test_where_too_much_differs_groups_are_called_by_what_their_runs_are() -> No
     [
         (["s-t003-s1", "s-t003-s2"], "s-t003"),
         (["s-t003-s10", "s-t003-s12"], "s-t003"),
-        (["s-t003-s1"], "s-t003"),
-        (["s-t003"], "s-t003"),
         (["ppo_seed1", "ppo_seed2"], "ppo"),
         (["old-12", "old-13"], "old"),
         (["old12", "old13"], "old"),

@@ -70,6 +70,47 @@ def test_an_encoder_alone_goes_under_fresh_heads_of_the_preset() -> None:
     assert rows and not any("loss/anchor" in row for row in rows)
 
 
+CARTPOLE = ["--num-envs", "4", "--num-steps", "8", "--steps", "64", "--device", "cpu", "--eval-every", "none"]
+LEARNERS = {
+    "ppo": ["train", "ppo", "CartPole-v1", *CARTPOLE, "--num-minibatches", "2"],
+    "dqn": ["train", "dqn", "CartPole-v1", *CARTPOLE, "--learning-starts", "16", "--batch-size", "8"],
+    "dueling": ["train", "dqn", "CartPole-v1", *CARTPOLE, "--learning-starts", "16", "--batch-size", "8", "--dueling"],
+}
+
+
+@pytest.mark.parametrize("old", LEARNERS)
+@pytest.mark.parametrize("new", ["ppo", "dqn"])
+def test_an_encoder_goes_from_every_kind_of_learner_to_every_other(old: str, new: str) -> None:
+    assert main([*LEARNERS[old], "--name", "a"]) == 0
+    assert main([*LEARNERS[new], "--init-from", "a", "--init-parts", "encoder", "--name", "b"]) == 0
+    assert config("b")["init_parts"] == "encoder"
+
+
+def test_of_an_encoder_that_does_not_fit_only_its_own_settings_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*CLONE, "--name", "clone"]) == 0
+    assert main([*PPO, "clone", "--init-parts", "encoder", "--hidden", "16", "--core", "gru", "--name", "r"]) == 2
+    said = capsys.readouterr().err
+    assert "leave out the options that differ from that run's: hidden [16] (there [8])\n" in said
+
+
+def test_a_student_begins_with_the_task_and_network_of_another() -> None:
+    core = ["--core", "gru", "--core-size", "8", "--window", "8"]
+    assert main([*CLONE, *core, "--frame-skip", "3", "--name", "clone"]) == 0
+    assert main([*CLONE, "--window", "8", "--init-from", "clone", "--name", "more"]) == 0
+    assert {name: config("more")[name] for name in ("core", "core_size", "frame_skip")} == {
+        "core": "gru",
+        "core_size": 8,
+        "frame_skip": 3,
+    }
+
+
+def test_a_run_that_began_with_another_is_repeated_from_its_config() -> None:
+    assert main([*CLONE, "--name", "clone"]) == 0
+    assert main([*PPO, "clone", "--steps", "32", "--name", "r"]) == 0
+    assert main(["train", "ppo", "racing", "--config", "runs/r/config.json", "--name", "again"]) == 0
+    assert config("again") == config("r")
+
+
 def test_parts_of_no_run_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "ppo", "racing", "--init-parts", "encoder"]) == 2
     assert "--init-parts encoder is of use with --init-from RUN alone" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_attention_equals_the_sum_over_steps_written_out() -> None:
     out = []
     for t in range(6):
         heads = []
-        for head, near in enumerate(block.nearness):
+        for head, near in enumerate(block.nearness.view(2, 4)):
             part = slice(2 * head, 2 * head + 2)
             places = range(max(0, t - 3), t + 1)
             weight = torch.stack([(q[t, part] @ k[j, part]) / math.sqrt(2) + near[t - j] for j in places]).softmax(0)
