@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,7 @@ def describe(module: nn.Module, example: Tensor, run: Callable[[Tensor], object]
     for name, use in used.items():
         kind = type(leaves[name]).__name__
         rows.append((name or ALL, kind, use.shape, f"{_parameters(leaves[name]):,}", f"{use.operations:,}"))
+    rows += _own(module, leaves)
     total = sum(use.operations for use in used.values())
     rows.append((ALL, type(module).__name__, "", f"{_parameters(module):,}", f"{total:,}"))
     return _table(rows)
@@ -88,6 +89,13 @@ def _operations(layer: nn.Module, output: Tensor) -> int:
     if isinstance(layer, (nn.GRUCell, nn.LSTMCell)):
         return 2 * output.shape[0] * (layer.weight_ih.numel() + layer.weight_hh.numel())
     return 0
+
+
+def _own(module: nn.Module, leaves: Mapping[str, nn.Module]) -> list[tuple[str, str, str, str, str]]:
+    """Parameters that no layer holds, such as a standard deviation."""
+    owners = ((name, owner) for name, owner in module.named_modules() if name not in leaves)
+    held = ((f"{name}.{key}".lstrip("."), p) for name, owner in owners for key, p in owner.named_parameters("", False))
+    return [(name, "Parameter", "×".join(map(str, p.shape)), f"{p.numel():,}", "0") for name, p in held]
 
 
 def _parameters(module: nn.Module) -> int:

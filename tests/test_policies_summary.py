@@ -41,3 +41,12 @@ def test_the_table_of_a_q_network_counts_every_parameter(noisy: bool) -> None:
     rows = table(describe_policy(policy))
     assert rows["all"][:2] == ["QPolicy", f"{sum(p.numel() for p in policy.parameters()):,}"]
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("core", ["none", "gru", "lstm", "transformer"])
+def test_the_rows_of_a_table_add_up(core: str) -> None:
+    text = describe_policy(PPO("racing", hidden=(8,), core=core, core_size=8, shared_trunk=True, **FEW).policy)
+    *rows, total = [line.replace(",", "").split() for line in text.splitlines()[1:]]
+    assert total[0] == "all"
+    assert sum(int(row[-2]) for row in rows) == int(total[-2])
+    assert ["head.log_std", "Parameter", "2", "2", "0"] in rows
