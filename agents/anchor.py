@@ -119,6 +119,13 @@ def freeze(policy: Policy, frozen: bool) -> None:
         part.requires_grad_(not frozen)
 
 
+def freeze_encoder(policy: Policy, frozen: bool) -> None:
+    """Whether what reads observations, for the policy and for the value, is kept as it is."""
+    for part in (policy.actor, policy.critic):
+        if part is not None:
+            part.requires_grad_(not frozen)
+
+
 def judging(policy: Policy) -> list[bool]:
     """Of every parameter, in the order of policy.parameters(), whether only the value depends on it."""
     return [name.startswith(("critic.", "value_head.")) for name, _ in policy.named_parameters()]

@@ -41,6 +41,11 @@ class PPOConfig(PolicyConfig):
     critic_warmup: int = Field(
         20, ge=0, description="with --init-from: first updates, in which the value is learned and the policy kept"
     )
+    encoder_warmup: int = Field(
+        40,
+        ge=0,
+        description="with --init-parts encoder: first updates, in which the heads learn and the encoder is kept",
+    )
     anchor_coef: float = Field(
         0.3, ge=0, description="with --init-from: first weight of the KL divergence from the policy begun with"
     )
@@ -54,7 +59,10 @@ class PPOConfig(PolicyConfig):
         "where it was not, after pretrain imitate",
     )
     init_learning_rate: float | None = Field(
-        1e-4, gt=0, description="with --init-from: first learning rate of the policy; none = learning_rate"
+        1e-4,
+        gt=0,
+        description="with --init-from: first learning rate of the policy, or of an encoder after its warm-up; none = "
+        "learning_rate",
     )
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from ..policies.cores import Memory
 from ..policies.heads import Distribution
 from ..policies.policy import Policy
 from .adam import Adam
-from .anchor import CLONE_STD, Anchor, freeze, judging, set_std
+from .anchor import CLONE_STD, Anchor, freeze, freeze_encoder, judging, set_std
 from .config import PPOConfig
 from .frames import Frames
 from .returns import gae
@@ -150,6 +150,7 @@ class PPOLearner:
         self.rate = self.first_rate = cfg.learning_rate
         self.anchor: Anchor | None = None
         self.warmup = 0  # updates still to come that leave the policy as it is
+        self.encoder_warmup = 0  # and those that leave its encoder as it is
         self.judging = judging(self.policy)
         self.steps, self.frames, self.updates = 0, 0, 0
         self.stats = EpisodeStats()
@@ -173,6 +174,11 @@ class PPOLearner:
         self.warmup = cfg.critic_warmup
         freeze(self.policy, self.warmup > 0)
 
+    def begin_with_encoder(self) -> None:
+        """What the policy sees with was learned before; the heads learn to use it before it learns on."""
+        self.encoder_warmup = self.cfg.encoder_warmup
+        freeze_encoder(self.policy, self.encoder_warmup > 0)
+
     def update_once(self) -> dict[str, float]:
         """One round: a rollout of T·B steps and an update on it. Returns its metrics."""
         cfg = self.cfg
@@ -186,7 +192,7 @@ class PPOLearner:
         rows = samples(rollout)
         parts = partial(self._lanes, rollout, memory) if self.policy.remembers else partial(self._samples, rows)
         metrics = self._optimise(batch, parts)
-        if cfg.norm_obs and not isinstance(rollout.obs, Frames) and not self.warmup:
+        if cfg.norm_obs and not isinstance(rollout.obs, Frames) and not (self.warmup or self.encoder_warmup):
             # Only now, so that actions were taken and judged through the same normaliser.
             self.policy.obs_norm.update(rollout.obs.flatten(0, 1)[rows])
         self.steps += len(rows)
@@ -201,6 +207,11 @@ class PPOLearner:
         if self.warmup:
             self.warmup -= 1
             freeze(self.policy, self.warmup > 0)
+        if self.encoder_warmup:
+            self.encoder_warmup -= 1
+            freeze_encoder(self.policy, self.encoder_warmup > 0)
+            if not self.encoder_warmup:  # at the heads' own rate it would forget what it was taught
+                self.rate = min(self.rate, self.cfg.init_learning_rate or self.rate)
         if self._pull() == 0:
             self.anchor = None
 
@@ -299,7 +310,7 @@ class PPOLearner:
             tensors |= {"memory": self.memory.kept, "first": self.memory.first}
         if self.anchor is not None:
             tensors |= {ANCHOR_PREFIX + name: value for name, value in self.anchor.state_tensors().items()}
-        names = ("steps", "frames", "updates", "rate", "first_rate", "warmup")
+        names = ("steps", "frames", "updates", "rate", "first_rate", "warmup", "encoder_warmup")
         numbers: dict[str, Any] = {name: getattr(self, name) for name in names}
         return tensors, numbers | {"episodes": self.stats.episodes}
 
@@ -320,6 +331,9 @@ class PPOLearner:
         self.rate = values["rate"]
         self.first_rate, self.warmup = values.get("first_rate", self.first_rate), values.get("warmup", 0)
         freeze(self.policy, self.warmup > 0)
+        self.encoder_warmup = values.get("encoder_warmup", 0)
+        if self.encoder_warmup:
+            freeze_encoder(self.policy, True)
         self.anchor = None
         if kept := _below(tensors, ANCHOR_PREFIX):
             self.anchor = Anchor(self.policy, self.env.num_envs)

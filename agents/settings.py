@@ -79,6 +79,7 @@ class PPOSettings(TaskSettings, PolicySettings, total=False):
     random_phase: bool
     critic_learning_rate: float | None
     critic_warmup: int
+    encoder_warmup: int
     anchor_coef: float
     anchor_until: float
     init_std: float | None

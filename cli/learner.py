@@ -92,7 +92,7 @@ def begin_from(
 ) -> tuple[str, ...]:
     """Take over the weights of another run, or of a zip of Stable-Baselines3. Returns what the user should know.
 
-    With its encoder alone there is nothing to be held on to: the learner begins as if it were a fresh one.
+    With its encoder alone there is no policy to be held on to.
 
     Args:
         learner: begins from there.
@@ -115,6 +115,8 @@ def begin_from(
             weights = load_model(choose_checkpoint(run / "checkpoints").path)
             if encoder_alone:
                 carry_encoder(learner.policy, weights, who)
+                if hasattr(learner, "begin_with_encoder"):  # PPO's own
+                    learner.begin_with_encoder()
                 return ()
             notes = carry_over(learner.policy, weights, who)
         except UserError as error:

@@ -70,6 +70,22 @@ def test_an_encoder_alone_goes_under_fresh_heads_of_the_preset() -> None:
     assert rows and not any("loss/anchor" in row for row in rows)
 
 
+def test_heads_learn_first_and_a_resumed_run_goes_on_with_that() -> None:
+    assert main([*CLONE, "--name", "clone"]) == 0
+    argv = [*PPO, "clone", "--init-parts", "encoder", "--checkpoint-every", "32", "--encoder-warmup"]
+    assert main([*argv, "4", "--name", "r"]) == 0  # all four updates
+    taught, found = load_model(newest("clone")), load_model(newest("r"))
+    for name in ("actor.layers.0.weight", "obs_norm.mean"):
+        assert torch.equal(found[name], taught[name])
+    assert not torch.equal(found["head.mean.weight"], taught["head.mean.weight"])
+    whole = {name: (newest("r") / name).read_bytes() for name in (MODEL, TRAINER)}
+    shutil.rmtree(newest("r"))
+    assert main(["resume", "r"]) == 0
+    assert {name: (newest("r") / name).read_bytes() for name in whole} == whole
+    assert main([*argv, "1", "--name", "s"]) == 0
+    assert not torch.equal(load_model(newest("s"))["actor.layers.0.weight"], taught["actor.layers.0.weight"])
+
+
 CARTPOLE = ["--num-envs", "4", "--num-steps", "8", "--steps", "64", "--device", "cpu", "--eval-every", "none"]
 LEARNERS = {
     "ppo": ["train", "ppo", "CartPole-v1", *CARTPOLE, "--num-minibatches", "2"],
