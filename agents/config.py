@@ -50,7 +50,7 @@ class PPOConfig(PolicyConfig):
         0.3, ge=0, description="with --init-from: first weight of the KL divergence from the policy begun with"
     )
     anchor_until: float = Field(
-        0.1, gt=0, le=1, description="with --init-from: share of --steps in which that weight falls to 0, linearly"
+        0.5, gt=0, le=1, description="with --init-from: share of --steps in which that weight falls to 0, linearly"
     )
     init_std: float | None = Field(
         None,

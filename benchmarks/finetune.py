@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
         "no warm-up, no anchor": NONE,
         "no warm-up": NONE[2:],
         "no anchor": NONE[:2],
+        "until a tenth": ("--anchor-until", "0.1"),
         "rate of the preset": ("--init-learning-rate", "none"),
         "spread 0.1": ("--init-std", "0.1"),
         "spread 0.6": ("--init-std", "0.6"),
