@@ -18,7 +18,7 @@ __all__ = ["WEIGHTS", "film_path", "main"]
 
 WEIGHTS = ".filming"  # in a run folder: checkpoints that are here only until they are loaded
 SIZE, FPS = (640, 480), 25  # half of the frames: a film costs the trainer half as much
-GRACE = 3.0  # s that an interrupted film has to clean up
+GRACE, TRIES = 3.0, 5  # s that an interrupted film has to clean up, and interrupts in that time
 
 
 def film_path(run: Path, step: int) -> Path:
@@ -60,8 +60,9 @@ def main(argv: list[str]) -> int:
 def _end_with_stdin() -> None:
     while os.read(0, 4096):
         pass
-    _thread.interrupt_main()
-    time.sleep(GRACE)
+    for _ in range(TRIES):  # an interrupt that strikes inside a callback of a library is lost
+        _thread.interrupt_main()
+        time.sleep(GRACE / TRIES)
     os._exit(1)
 
 
